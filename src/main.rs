@@ -1,0 +1,3 @@
+//! The command `pgmoor`: chooses between the daemon and the command line.
+
+fn main() {}
