@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What every script here shares: where things are, how it speaks, and the list of what it created.
 # Sourced, never run. Each script opens with `set -euo pipefail` before it sources this file.
 
@@ -29,6 +30,13 @@ record() {
     mkdir -p "$(dirname "$created")"
     grep -qxF -- "$*" "$created" 2>/dev/null || printf '%s\n' "$*" >> "$created"
 }
+
+# process PID: the process as `PID START`, with its start time in clock ticks since boot. A number alone
+# may by now belong to somebody else.
+process() { awk '{ sub(/.*\) /, ""); print pid, $20 }' pid="$1" "/proc/$1/stat" 2>/dev/null; }
+
+# lives PID START: whether that very process still runs.
+lives() { [ "$(process "$1")" = "$1 $2" ]; }
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
