@@ -1,11 +1,11 @@
 //! What was seen of the world: `Present`, `Absent`, or `Unknown` with the reason. Unknown is inert (rule 2).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::resource::{Attributes, ResourceId};
+use super::resource::{Attributes, Executor, ResourceId};
 
 /// What was seen of one resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +51,18 @@ pub struct Observed {
     /// By resource. Keys are serialised as a list of pairs, since JSON keys are texts.
     #[serde(with = "pairs")]
     pub resources: BTreeMap<ResourceId, Observation>,
-    /// What is ours and not desired, with what it depends on, so that deletes run in reverse order.
+    /// What is ours and not desired: who can delete it, and in which order.
     #[serde(with = "pairs")]
-    pub dependencies: BTreeMap<ResourceId, Vec<ResourceId>>,
+    pub strays: BTreeMap<ResourceId, Stray>,
+}
+
+/// A resource that is ours and not desired. No graph describes it any more, so what is needed to delete it is observed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    /// Who does the delete.
+    pub executor: Executor,
+    /// What it depends on, and what therefore goes after it.
+    pub dependencies: BTreeSet<ResourceId>,
 }
 
 mod pairs {
