@@ -1,1 +1,66 @@
-//! The embedded broker.
+//! The embedded broker: rumqttd on loopback, and the front that people connect to.
+//!
+//! rumqttd (the *engine*) has one protocol version per listener, no access
+//! control, a TLS handshake that blocks its accept loop, and cannot be stopped
+//! or told to listen on a port it was handed. The front mends what can be
+//! mended from outside:
+//!
+//! - one port for MQTT 3.1.1 and 5, with or without TLS (current rustls),
+//!   every handshake under a deadline and the number of connections bounded;
+//! - user names and passwords, checked before a byte reaches the engine. The
+//!   engine itself asks for a secret of this process, so that another user of
+//!   the machine cannot walk around the front to the engine's loopback ports.
+//!   The process itself comes in by [`Broker::private_access`];
+//! - keep-alive 0, which the engine refuses (it becomes 65,535 s, and MQTT 5
+//!   clients are told);
+//! - topic aliases, which the engine delivers as empty topics to wildcard
+//!   subscriptions (the client's offer of aliases is taken out of its CONNECT);
+//! - client ids that the engine drops without an answer (`+ $ # /`), which get
+//!   the right CONNACK;
+//! - a client that comes back while its old connection lingers: the engine mixes
+//!   the two up and throws out the new one, so the front lets the old one end
+//!   first, and tells an MQTT 5 client that it was replaced (reason 0x8E).
+//!
+//! What stays, and belongs in every operator's head:
+//!
+//! - there are no access lists: whoever may connect may read and write every
+//!   topic. A fleet that needs publishers, controllers and watchers apart runs
+//!   mosquitto with `broker/mosquitto/`;
+//! - nothing is kept on disk: a restart forgets retained messages and sessions
+//!   (pgmoor publishes its own again from its store);
+//! - a *non-retained* empty publish deletes the retained message of its topic;
+//! - a wildcard subscription at QoS 1 replays at most 100 retained messages,
+//!   at QoS 0 all of them; a re-subscribe of a live session replays none
+//!   (unsubscribe first);
+//! - receive maximum, session expiry, no-local and retain handling of MQTT 5
+//!   are ignored: a session lives as long as the process when its client
+//!   connects with clean start off, and not at all otherwise;
+//! - acknowledgements out of order end the connection;
+//! - per subscription filter the engine keeps at most 4 MiB of messages: a
+//!   subscriber further behind than that skips to the oldest that is left;
+//! - rumqttd has no stop. [`Broker::run`] closes every listener and connection
+//!   when it is told to stop, but the routing thread and the memory it holds
+//!   live until the process ends: start one broker per process.
+//!
+//! rumqttd logs ordinary disconnections as errors. [`LOG_DIRECTIVE`] is the
+//! filter directive that a subscriber should carry by default.
+
+mod engine;
+mod error;
+mod front;
+mod handshake;
+mod options;
+mod passwords;
+mod seats;
+mod splice;
+mod tls;
+mod wire;
+
+pub use error::Error;
+pub use front::{Broker, PrivateAccess};
+pub use options::{Options, TlsFiles};
+pub use passwords::{PasswordFile, password_line};
+
+/// The `tracing` filter directive that silences the engine, which reports every
+/// dropped client as an error; the front reports what matters itself.
+pub const LOG_DIRECTIVE: &str = "rumqttd=off";
