@@ -70,9 +70,7 @@ impl Drop for Engine {
 
 /// Bytes of the largest packet that the engine accepts.
 pub(crate) fn packet_bytes_max(options: &Options) -> usize {
-    options
-        .max_payload_bytes
-        .saturating_add(PACKET_OVERHEAD_BYTES)
+    options.max_payload_bytes.saturating_add(PACKET_OVERHEAD_BYTES)
 }
 
 impl Engine {
@@ -108,12 +106,7 @@ impl Engine {
             return Err(Error::EngineNotListening);
         };
         let router_gone = Box::new(move || router.is_disconnected());
-        Ok(Self {
-            runtime: Some(runtime),
-            listeners,
-            secret,
-            router_gone,
-        })
+        Ok(Self { runtime: Some(runtime), listeners, secret, router_gone })
     }
 
     pub(crate) fn addr(&self, version: Version) -> SocketAddr {
@@ -143,10 +136,7 @@ impl Listeners {
     async fn answer(&self) -> bool {
         for addr in [self.v4, self.v5] {
             let mut probes = 0;
-            while !matches!(
-                timeout(PROBE_PAUSE, TcpStream::connect(addr)).await,
-                Ok(Ok(_))
-            ) {
+            while !matches!(timeout(PROBE_PAUSE, TcpStream::connect(addr)).await, Ok(Ok(_))) {
                 probes += 1;
                 if self.ended() || probes > PROBES {
                     return false;
@@ -168,19 +158,10 @@ async fn serve<P: Protocol + Clone + Send + 'static>(server: &mut Server<P>) {
 
 fn free_ports() -> Result<(SocketAddr, SocketAddr), Error> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let failed = |source| Error::Listen {
-        address: any,
-        source,
-    };
+    let failed = |source| Error::Listen { address: any, source };
     // Both are held before either is let go, so that they differ.
-    let (one, two) = (
-        TcpListener::bind(any).map_err(failed)?,
-        TcpListener::bind(any).map_err(failed)?,
-    );
-    Ok((
-        one.local_addr().map_err(failed)?,
-        two.local_addr().map_err(failed)?,
-    ))
+    let (one, two) = (TcpListener::bind(any).map_err(failed)?, TcpListener::bind(any).map_err(failed)?);
+    Ok((one.local_addr().map_err(failed)?, two.local_addr().map_err(failed)?))
 }
 
 fn router_config(options: &Options) -> RouterConfig {

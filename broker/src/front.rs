@@ -51,9 +51,7 @@ pub struct PrivateAccess {
 
 impl fmt::Debug for PrivateAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PrivateAccess")
-            .field("addr", &self.addr)
-            .finish_non_exhaustive()
+        f.debug_struct("PrivateAccess").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
@@ -101,37 +99,19 @@ impl Broker {
         options.validate()?;
         let gate = Gate {
             tls: options.tls.as_ref().map(tls::acceptor).transpose()?,
-            verifier: options
-                .users
-                .clone()
-                .map(Verifier::new)
-                .transpose()?
-                .map(Arc::new),
+            verifier: options.users.clone().map(Verifier::new).transpose()?.map(Arc::new),
         };
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for &address in &options.listen {
             let (socket, address) = bind(address).await?;
             addresses.push(address);
-            listeners.push(Listener {
-                socket,
-                gate: gate.clone(),
-            });
+            listeners.push(Listener { socket, gate: gate.clone() });
         }
         let (socket, addr) = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-        let private = PrivateAccess {
-            addr,
-            username: PRIVATE_USER.to_owned(),
-            password: fresh_secret()?,
-        };
+        let private = PrivateAccess { addr, username: PRIVATE_USER.to_owned(), password: fresh_secret()? };
         let verifier = Verifier::for_secret(&private.username, &private.password)?;
-        listeners.push(Listener {
-            socket,
-            gate: Gate {
-                tls: None,
-                verifier: Some(Arc::new(verifier)),
-            },
-        });
+        listeners.push(Listener { socket, gate: Gate { tls: None, verifier: Some(Arc::new(verifier)) } });
         let engine = Engine::start(&options).await?;
         let (engine_user, engine_password) = engine.credentials();
         let door = Door {
@@ -149,13 +129,7 @@ impl Broker {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             handshake_timeout: options.handshake_timeout,
         };
-        Ok(Self {
-            engine,
-            listeners,
-            addresses,
-            private,
-            shared: Arc::new(shared),
-        })
+        Ok(Self { engine, listeners, addresses, private, shared: Arc::new(shared) })
     }
 
     /// The first address that the broker listens on, its port as the system
@@ -248,11 +222,7 @@ impl Shared {
         }
     }
 
-    async fn handshake(
-        &self,
-        tcp: TcpStream,
-        gate: &Gate,
-    ) -> Result<(Box<dyn Stream>, Admitted), Turned> {
+    async fn handshake(&self, tcp: TcpStream, gate: &Gate) -> Result<(Box<dyn Stream>, Admitted), Turned> {
         tcp.set_nodelay(true)?;
         let mut stream: Box<dyn Stream> = match &gate.tls {
             None => Box::new(tcp),
@@ -264,16 +234,8 @@ impl Shared {
 
     /// The bytes of a client that is through.
     async fn serve(&self, stream: Box<dyn Stream>, way: Admitted, peer: SocketAddr) {
-        let Admitted {
-            version,
-            engine,
-            seat,
-            place,
-        } = way;
-        let farewell = Farewell {
-            leave: seat.leave(),
-            packet: taken_over(version),
-        };
+        let Admitted { version, engine, seat, place } = way;
+        let farewell = Farewell { leave: seat.leave(), packet: taken_over(version) };
         if let Err(error) = splice(stream, engine, farewell, PATIENCE).await {
             tracing::debug!(%peer, %error, "a connection broke");
         }

@@ -67,11 +67,7 @@ pub(crate) struct Admitted {
 
 impl Door {
     /// Runs the handshake of one client. Without a verifier everybody is let in.
-    pub(crate) async fn admit<S>(
-        &self,
-        client: &mut S,
-        verifier: Option<&Arc<Verifier>>,
-    ) -> Result<Admitted, Turned>
+    pub(crate) async fn admit<S>(&self, client: &mut S, verifier: Option<&Arc<Verifier>>) -> Result<Admitted, Turned>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -90,18 +86,12 @@ impl Door {
         };
         match self.pass(&connect, verifier).await {
             Ok(admitted) => self.log_in(client, &connect, admitted).await,
-            Err(refusal) => {
-                answer(client, &refusal.connack(version), Turned::Refused(refusal)).await
-            }
+            Err(refusal) => answer(client, &refusal.connack(version), Turned::Refused(refusal)).await,
         }
     }
 
     /// Checks who this is and whether there is a place, and opens the way.
-    async fn pass(
-        &self,
-        connect: &Connect<'_>,
-        verifier: Option<&Arc<Verifier>>,
-    ) -> Result<Admitted, Refusal> {
+    async fn pass(&self, connect: &Connect<'_>, verifier: Option<&Arc<Verifier>>) -> Result<Admitted, Refusal> {
         if connect.wants_authentication_exchange() {
             return Err(Refusal::AuthenticationMethod);
         }
@@ -113,41 +103,24 @@ impl Door {
             return Err(Refusal::ClientId);
         }
         let seat = self.seats.take(connect.client_id).await;
-        let place = Arc::clone(&self.places)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::Full)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Full)?;
         let addr = match connect.version {
             Version::V4 => self.engine_v4,
             Version::V5 => self.engine_v5,
         };
-        let engine = TcpStream::connect(addr)
-            .await
-            .map_err(|_| Refusal::Unavailable)?;
+        let engine = TcpStream::connect(addr).await.map_err(|_| Refusal::Unavailable)?;
         engine.set_nodelay(true).map_err(|_| Refusal::Unavailable)?;
-        Ok(Admitted {
-            version: connect.version,
-            engine,
-            seat,
-            place,
-        })
+        Ok(Admitted { version: connect.version, engine, seat, place })
     }
 
-    async fn check_password(
-        &self,
-        connect: &Connect<'_>,
-        verifier: &Arc<Verifier>,
-    ) -> Result<(), Refusal> {
+    async fn check_password(&self, connect: &Connect<'_>, verifier: &Arc<Verifier>) -> Result<(), Refusal> {
         let (Some(user), Some(password)) = (connect.user, connect.password) else {
             return Err(Refusal::NotAuthorized);
         };
         if verifier.remembers(user, password) {
             return Ok(());
         }
-        let _running = self
-            .derivations
-            .acquire()
-            .await
-            .map_err(|_| Refusal::Unavailable)?;
+        let _running = self.derivations.acquire().await.map_err(|_| Refusal::Unavailable)?;
         let (verifier, user, password) = (Arc::clone(verifier), user.to_owned(), password.to_vec());
         let checked = tokio::task::spawn_blocking(move || verifier.verify(&user, &password)).await;
         match checked {
@@ -158,12 +131,7 @@ impl Door {
     }
 
     /// Connects to the engine in the client's name and passes its CONNACK on.
-    async fn log_in<S>(
-        &self,
-        client: &mut S,
-        connect: &Connect<'_>,
-        mut way: Admitted,
-    ) -> Result<Admitted, Turned>
+    async fn log_in<S>(&self, client: &mut S, connect: &Connect<'_>, mut way: Admitted) -> Result<Admitted, Turned>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -178,8 +146,7 @@ impl Door {
             Version::V4 => [&[0x20, 2], body.as_slice()].concat(),
             Version::V5 => {
                 let keep_alive = connect.keep_alive_changes().then_some(KEEP_ALIVE_LONGEST);
-                wire::connack_for_client(&body, self.packet_bytes_max, keep_alive)
-                    .ok_or(Turned::EngineSilent)?
+                wire::connack_for_client(&body, self.packet_bytes_max, keep_alive).ok_or(Turned::EngineSilent)?
             }
         };
         client.write_all(&packet).await?;
@@ -189,11 +156,7 @@ impl Door {
 }
 
 /// Sends the refusal and ends the connection; the reason goes to the log.
-async fn answer<S: AsyncWrite + Unpin, T>(
-    client: &mut S,
-    packet: &[u8],
-    turned: Turned,
-) -> Result<T, Turned> {
+async fn answer<S: AsyncWrite + Unpin, T>(client: &mut S, packet: &[u8], turned: Turned) -> Result<T, Turned> {
     client.write_all(packet).await?;
     client.shutdown().await?;
     Err(turned)
@@ -202,11 +165,7 @@ async fn answer<S: AsyncWrite + Unpin, T>(
 /// Reads the body of a packet of this kind; `None` when another packet comes, or
 /// its length is malformed or above the bound. Memory grows with what arrives,
 /// not with what is announced.
-async fn read_packet<S: AsyncRead + Unpin>(
-    from: &mut S,
-    kind: u8,
-    bytes_max: usize,
-) -> io::Result<Option<Vec<u8>>> {
+async fn read_packet<S: AsyncRead + Unpin>(from: &mut S, kind: u8, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     if from.read_u8().await? != kind {
         return Ok(None);
     }
@@ -225,9 +184,7 @@ async fn read_packet<S: AsyncRead + Unpin>(
         return Ok(None);
     }
     let mut body = Vec::new();
-    from.take(u64::try_from(length).unwrap_or(0))
-        .read_to_end(&mut body)
-        .await?;
+    from.take(u64::try_from(length).unwrap_or(0)).read_to_end(&mut body).await?;
     if body.len() < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

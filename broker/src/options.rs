@@ -79,11 +79,7 @@ impl Options {
         if self.listen.is_empty() {
             return Err(Error::NoListenAddress);
         }
-        in_range(
-            "max_payload_bytes",
-            wide(self.max_payload_bytes),
-            PAYLOAD_BYTES,
-        )?;
+        in_range("max_payload_bytes", wide(self.max_payload_bytes), PAYLOAD_BYTES)?;
         let timeout_ms = u64::try_from(self.handshake_timeout.as_millis()).unwrap_or(u64::MAX);
         in_range("handshake_timeout", timeout_ms, HANDSHAKE_MS)?;
         in_range("max_connections", wide(self.max_connections), CONNECTIONS)?;
@@ -108,16 +104,7 @@ fn wide(value: usize) -> u64 {
 }
 
 fn in_range(option: &'static str, value: u64, (min, max): (u64, u64)) -> Result<(), Error> {
-    if (min..=max).contains(&value) {
-        Ok(())
-    } else {
-        Err(Error::OutOfRange {
-            option,
-            value,
-            min,
-            max,
-        })
-    }
+    if (min..=max).contains(&value) { Ok(()) } else { Err(Error::OutOfRange { option, value, min, max }) }
 }
 
 #[cfg(test)]
@@ -125,54 +112,28 @@ mod tests {
     use super::*;
 
     fn listening_on(address: &str) -> Options {
-        Options {
-            listen: vec![address.parse().unwrap()],
-            ..Options::default()
-        }
+        Options { listen: vec![address.parse().unwrap()], ..Options::default() }
     }
 
     #[test]
     fn loopback_needs_neither_password_nor_certificate() {
-        for address in [
-            "127.0.0.1:1883",
-            "127.8.9.1:0",
-            "[::1]:1883",
-            "[::ffff:127.0.0.1]:1883",
-        ] {
+        for address in ["127.0.0.1:1883", "127.8.9.1:0", "[::1]:1883", "[::ffff:127.0.0.1]:1883"] {
             listening_on(address).validate().unwrap();
         }
     }
 
     #[test]
     fn off_loopback_needs_both() {
-        let tls = TlsFiles {
-            cert: "c".into(),
-            key: "k".into(),
-            client_ca: None,
-        };
-        for address in [
-            "0.0.0.0:1883",
-            "192.0.2.1:1883",
-            "[::]:1883",
-            "[::ffff:192.0.2.1]:1",
-        ] {
+        let tls = TlsFiles { cert: "c".into(), key: "k".into(), client_ca: None };
+        for address in ["0.0.0.0:1883", "192.0.2.1:1883", "[::]:1883", "[::ffff:192.0.2.1]:1"] {
             let mut options = listening_on(address);
-            assert!(
-                matches!(options.validate(), Err(Error::OpenToNetwork { .. })),
-                "{address}"
-            );
+            assert!(matches!(options.validate(), Err(Error::OpenToNetwork { .. })), "{address}");
             options.users = Some(PasswordFile::default());
-            assert!(
-                matches!(options.validate(), Err(Error::OpenToNetwork { .. })),
-                "{address}"
-            );
+            assert!(matches!(options.validate(), Err(Error::OpenToNetwork { .. })), "{address}");
             options.tls = Some(tls.clone());
             options.validate().unwrap();
             options.users = None;
-            assert!(
-                matches!(options.validate(), Err(Error::OpenToNetwork { .. })),
-                "{address}"
-            );
+            assert!(matches!(options.validate(), Err(Error::OpenToNetwork { .. })), "{address}");
         }
     }
 
@@ -180,46 +141,22 @@ mod tests {
     fn one_open_address_among_closed_ones_is_found() {
         let mut options = listening_on("127.0.0.1:0");
         options.listen.push("0.0.0.0:0".parse().unwrap());
-        assert!(matches!(
-            options.validate(),
-            Err(Error::OpenToNetwork { .. })
-        ));
+        assert!(matches!(options.validate(), Err(Error::OpenToNetwork { .. })));
     }
 
     #[test]
     fn numbers_stay_in_their_ranges() {
         let faulty = [
-            Options {
-                max_payload_bytes: 1023,
-                ..Options::default()
-            },
-            Options {
-                max_payload_bytes: usize::MAX,
-                ..Options::default()
-            },
-            Options {
-                handshake_timeout: Duration::ZERO,
-                ..Options::default()
-            },
-            Options {
-                handshake_timeout: Duration::MAX,
-                ..Options::default()
-            },
-            Options {
-                max_connections: 0,
-                ..Options::default()
-            },
+            Options { max_payload_bytes: 1023, ..Options::default() },
+            Options { max_payload_bytes: usize::MAX, ..Options::default() },
+            Options { handshake_timeout: Duration::ZERO, ..Options::default() },
+            Options { handshake_timeout: Duration::MAX, ..Options::default() },
+            Options { max_connections: 0, ..Options::default() },
         ];
         for options in faulty {
-            assert!(
-                matches!(options.validate(), Err(Error::OutOfRange { .. })),
-                "{options:?}"
-            );
+            assert!(matches!(options.validate(), Err(Error::OutOfRange { .. })), "{options:?}");
         }
-        let nowhere = Options {
-            listen: Vec::new(),
-            ..Options::default()
-        };
+        let nowhere = Options { listen: Vec::new(), ..Options::default() };
         assert!(matches!(nowhere.validate(), Err(Error::NoListenAddress)));
     }
 }

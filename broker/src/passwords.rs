@@ -49,9 +49,7 @@ struct Stored {
 
 impl fmt::Debug for PasswordFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PasswordFile")
-            .field("users", &self.users.len())
-            .finish()
+        f.debug_struct("PasswordFile").field("users", &self.users.len()).finish()
     }
 }
 
@@ -64,15 +62,10 @@ impl PasswordFile {
     /// [`Error::FileNotPrivate`] when every user of the machine can read it,
     /// [`Error::ReadPasswords`] and [`Error::PasswordLine`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::ReadPasswords {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| Error::ReadPasswords { path: path.to_owned(), source };
         let length = private_file_bytes(path)?;
         if length > FILE_BYTES_MAX {
-            return Err(failed(std::io::Error::other(
-                "the file is larger than 1 MiB",
-            )));
+            return Err(failed(std::io::Error::other("the file is larger than 1 MiB")));
         }
         Self::parse(&std::fs::read_to_string(path).map_err(failed)?)
     }
@@ -89,10 +82,7 @@ impl PasswordFile {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let fault = |fault| Error::PasswordLine {
-                line: at + 1,
-                fault,
-            };
+            let fault = |fault| Error::PasswordLine { line: at + 1, fault };
             let (user, stored) = line.split_once(':').ok_or(fault("there is no colon"))?;
             check_user(user).map_err(fault)?;
             let stored = Stored::parse(stored).map_err(fault)?;
@@ -127,31 +117,16 @@ impl Stored {
             .and_then(NonZeroU32::new)
             .ok_or("the number of iterations is not between 101 and 10,000,000")?;
         let mut bytes = || fields.next().and_then(|field| STANDARD.decode(field).ok());
-        let salt = bytes()
-            .filter(|s| !s.is_empty())
-            .ok_or("the salt is not base64")?;
-        let hash = bytes()
-            .filter(|h| h.len() == HASH_BYTES)
-            .ok_or("the hash is not 64 bytes of base64")?;
+        let salt = bytes().filter(|s| !s.is_empty()).ok_or("the salt is not base64")?;
+        let hash = bytes().filter(|h| h.len() == HASH_BYTES).ok_or("the hash is not 64 bytes of base64")?;
         if fields.next().is_some() {
             return Err("there is something after the hash");
         }
-        Ok(Self {
-            iterations,
-            salt,
-            hash,
-        })
+        Ok(Self { iterations, salt, hash })
     }
 
     fn matches(&self, password: &[u8]) -> bool {
-        pbkdf2::verify(
-            pbkdf2::PBKDF2_HMAC_SHA512,
-            self.iterations,
-            &self.salt,
-            password,
-            &self.hash,
-        )
-        .is_ok()
+        pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA512, self.iterations, &self.salt, password, &self.hash).is_ok()
     }
 }
 
@@ -166,31 +141,17 @@ impl Stored {
 pub fn password_line(user: &str, password: &str) -> Result<String, Error> {
     check_user(user).map_err(|fault| Error::MakePasswordLine { fault })?;
     if password.is_empty() || password.len() > FIELD_BYTES_MAX {
-        return Err(Error::MakePasswordLine {
-            fault: "the password has not between 1 and 1,024 bytes",
-        });
+        return Err(Error::MakePasswordLine { fault: "the password has not between 1 and 1,024 bytes" });
     }
     line_with(user, password, ITERATIONS)
 }
 
 fn line_with(user: &str, password: &str, iterations: NonZeroU32) -> Result<String, Error> {
     let mut salt = [0; SALT_BYTES];
-    rand::SystemRandom::new()
-        .fill(&mut salt)
-        .map_err(|_| Error::Random)?;
+    rand::SystemRandom::new().fill(&mut salt).map_err(|_| Error::Random)?;
     let mut hash = [0; HASH_BYTES];
-    pbkdf2::derive(
-        pbkdf2::PBKDF2_HMAC_SHA512,
-        iterations,
-        &salt,
-        password.as_bytes(),
-        &mut hash,
-    );
-    Ok(format!(
-        "{user}:$7${iterations}${}${}",
-        STANDARD.encode(salt),
-        STANDARD.encode(hash)
-    ))
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA512, iterations, &salt, password.as_bytes(), &mut hash);
+    Ok(format!("{user}:$7${iterations}${}${}", STANDARD.encode(salt), STANDARD.encode(hash)))
 }
 
 fn check_user(user: &str) -> Result<(), &'static str> {
@@ -205,16 +166,10 @@ fn check_user(user: &str) -> Result<(), &'static str> {
 
 /// The length of a file in bytes, provided that not every user can read it.
 pub(crate) fn private_file_bytes(path: &Path) -> Result<u64, Error> {
-    let seen = std::fs::metadata(path).map_err(|source| Error::LookAt {
-        path: path.to_owned(),
-        source,
-    })?;
+    let seen = std::fs::metadata(path).map_err(|source| Error::LookAt { path: path.to_owned(), source })?;
     let mode = seen.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
-        return Err(Error::FileNotPrivate {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(Error::FileNotPrivate { path: path.to_owned(), mode });
     }
     Ok(seen.len())
 }
@@ -222,9 +177,7 @@ pub(crate) fn private_file_bytes(path: &Path) -> Result<u64, Error> {
 /// A password of 256 random bits.
 pub(crate) fn fresh_secret() -> Result<String, Error> {
     let mut noise = [0; 32];
-    rand::SystemRandom::new()
-        .fill(&mut noise)
-        .map_err(|_| Error::Random)?;
+    rand::SystemRandom::new().fill(&mut noise).map_err(|_| Error::Random)?;
     Ok(URL_SAFE_NO_PAD.encode(noise))
 }
 
@@ -245,23 +198,9 @@ impl Verifier {
         random.fill(&mut noise).map_err(|_| Error::Random)?;
         let hash = noise.split_off(SALT_BYTES);
         // The decoy costs what the dearest of the users costs.
-        let iterations = file
-            .users
-            .values()
-            .map(|s| s.iterations)
-            .max()
-            .unwrap_or(ITERATIONS);
-        let decoy = Stored {
-            iterations,
-            salt: noise,
-            hash,
-        };
-        Ok(Self {
-            file,
-            decoy,
-            key,
-            known: Mutex::default(),
-        })
+        let iterations = file.users.values().map(|s| s.iterations).max().unwrap_or(ITERATIONS);
+        let decoy = Stored { iterations, salt: noise, hash };
+        Ok(Self { file, decoy, key, known: Mutex::default() })
     }
 
     /// A verifier for one secret user of this process, who is known already.
@@ -273,10 +212,7 @@ impl Verifier {
 
     fn remember(&self, user: &str, password: &[u8]) {
         let tag = hmac::sign(&self.key, &keyed_text(user, password));
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(user.to_owned(), tag);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_owned(), tag);
     }
 
     /// Whether this pair was right before; cheap.
@@ -321,16 +257,8 @@ mod tests {
         assert!(verifier.verify("anna", b"s3cret"));
         assert!(verifier.remembers("anna", b"s3cret"));
         assert!(!verifier.remembers("anna", b"other"));
-        for (user, password) in [
-            ("anna", "S3cret"),
-            ("anna", ""),
-            ("bert", "s3cret"),
-            ("", ""),
-        ] {
-            assert!(
-                !verifier.verify(user, password.as_bytes()),
-                "{user} {password}"
-            );
+        for (user, password) in [("anna", "S3cret"), ("anna", ""), ("bert", "s3cret"), ("", "")] {
+            assert!(!verifier.verify(user, password.as_bytes()), "{user} {password}");
         }
     }
 
@@ -345,10 +273,7 @@ mod tests {
 
     #[test]
     fn every_line_has_a_salt_of_its_own() {
-        assert_ne!(
-            line_with("a", "p", FEW).unwrap(),
-            line_with("a", "p", FEW).unwrap()
-        );
+        assert_ne!(line_with("a", "p", FEW).unwrap(), line_with("a", "p", FEW).unwrap());
     }
 
     #[test]
@@ -356,33 +281,19 @@ mod tests {
         let good = line_with("a", "p", FEW).unwrap();
         let faulty = [
             ("a", "there is no colon"),
-            (
-                "a:secret",
-                "the hash does not begin with $7$ (make the line again)",
-            ),
-            (
-                "a:$7$100$AAAA$AAAA",
-                "the number of iterations is not between 101 and 10,000,000",
-            ),
+            ("a:secret", "the hash does not begin with $7$ (make the line again)"),
+            ("a:$7$100$AAAA$AAAA", "the number of iterations is not between 101 and 10,000,000"),
             ("a:$7$101$$AAAA", "the salt is not base64"),
             ("a:$7$101$AAAA$AAAA", "the hash is not 64 bytes of base64"),
-            (
-                ":$7$101$AAAA$AAAA",
-                "the user name has not between 1 and 1,024 bytes",
-            ),
+            (":$7$101$AAAA$AAAA", "the user name has not between 1 and 1,024 bytes"),
         ];
         for (text, expected) in faulty {
             let error = PasswordFile::parse(&format!("{good}\n{text}")).unwrap_err();
-            let Error::PasswordLine { line: 2, fault } = error else {
-                panic!("{text}: {error}")
-            };
+            let Error::PasswordLine { line: 2, fault } = error else { panic!("{text}: {error}") };
             assert_eq!(fault, expected, "{text}");
         }
         let twice = PasswordFile::parse(&format!("{good}\n{good}")).unwrap_err();
-        assert_eq!(
-            twice.to_string(),
-            "password file, line 2: the user stands here twice"
-        );
+        assert_eq!(twice.to_string(), "password file, line 2: the user stands here twice");
     }
 
     #[test]
@@ -391,27 +302,15 @@ mod tests {
         let path = dir.path().join("passwords");
         std::fs::write(&path, line_with("a", "p", FEW).unwrap()).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-        assert!(matches!(
-            PasswordFile::load(&path),
-            Err(Error::FileNotPrivate { mode: 0o644, .. })
-        ));
+        assert!(matches!(PasswordFile::load(&path), Err(Error::FileNotPrivate { mode: 0o644, .. })));
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         assert_eq!(PasswordFile::load(&path).unwrap().len(), 1);
     }
 
     #[test]
     fn what_cannot_stand_in_a_file_makes_no_line() {
-        for (user, password) in [
-            ("", "p"),
-            ("a:b", "p"),
-            ("#a", "p"),
-            ("a\nb", "p"),
-            ("a", ""),
-        ] {
-            assert!(matches!(
-                password_line(user, password),
-                Err(Error::MakePasswordLine { .. })
-            ));
+        for (user, password) in [("", "p"), ("a:b", "p"), ("#a", "p"), ("a\nb", "p"), ("a", "")] {
+            assert!(matches!(password_line(user, password), Err(Error::MakePasswordLine { .. })));
         }
     }
 }

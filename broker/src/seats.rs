@@ -55,11 +55,7 @@ impl Seats {
             }
             taken.insert(client_id.to_owned(), tokens.clone());
         }
-        Ok(Seat {
-            seats: Arc::clone(self),
-            client_id: client_id.to_owned(),
-            tokens,
-        })
+        Ok(Seat { seats: Arc::clone(self), client_id: client_id.to_owned(), tokens })
     }
 }
 
@@ -73,11 +69,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         if !self.client_id.is_empty() {
-            let mut taken = self
-                .seats
-                .taken
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut taken = self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
             taken.remove(&self.client_id);
         }
         self.tokens.left.cancel();
@@ -106,12 +98,7 @@ mod tests {
     #[tokio::test]
     async fn others_and_clients_without_an_id_do_not_meet() {
         let seats = Arc::new(Seats::default());
-        let held = [
-            seats.take("a").await,
-            seats.take("b").await,
-            seats.take("").await,
-            seats.take("").await,
-        ];
+        let held = [seats.take("a").await, seats.take("b").await, seats.take("").await, seats.take("").await];
         assert!(held.iter().all(|seat| !seat.leave().is_cancelled()));
     }
 }

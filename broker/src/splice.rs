@@ -26,10 +26,7 @@ pub(crate) struct Patience {
 
 /// What the front uses: a minute covers a line that comes and goes, and two
 /// seconds the engine's last words.
-pub(crate) const PATIENCE: Patience = Patience {
-    stalled: Duration::from_secs(60),
-    linger: Duration::from_secs(2),
-};
+pub(crate) const PATIENCE: Patience = Patience { stalled: Duration::from_secs(60), linger: Duration::from_secs(2) };
 
 /// Bytes copied at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -41,12 +38,7 @@ pub(crate) struct Farewell<'a> {
 }
 
 /// Copies both ways until an end; then lets the engine finish.
-pub(crate) async fn splice<C, E>(
-    client: C,
-    engine: E,
-    farewell: Farewell<'_>,
-    patience: Patience,
-) -> io::Result<()>
+pub(crate) async fn splice<C, E>(client: C, engine: E, farewell: Farewell<'_>, patience: Patience) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite,
     E: AsyncRead + AsyncWrite,
@@ -86,12 +78,7 @@ where
 }
 
 /// Engine to client, to the engine's end or the farewell.
-async fn down<R, W>(
-    from: &mut R,
-    to: &mut W,
-    farewell: &Farewell<'_>,
-    stalled: Duration,
-) -> io::Result<()>
+async fn down<R, W>(from: &mut R, to: &mut W, farewell: &Farewell<'_>, stalled: Duration) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -164,11 +151,7 @@ impl Boundaries {
                     let (_, after) = bytes.split_at(left.min(bytes.len()));
                     let left = left - (bytes.len() - after.len());
                     bytes = after;
-                    self.at = if left == 0 {
-                        Position::Between
-                    } else {
-                        Position::Body(left)
-                    };
+                    self.at = if left == 0 { Position::Between } else { Position::Body(left) };
                     continue;
                 }
             };
@@ -182,26 +165,11 @@ mod tests {
     use super::*;
     use tokio::io::duplex;
 
-    const SHORT: Patience = Patience {
-        stalled: Duration::from_millis(100),
-        linger: Duration::from_millis(100),
-    };
+    const SHORT: Patience = Patience { stalled: Duration::from_millis(100), linger: Duration::from_millis(100) };
 
-    async fn run(
-        client: tokio::io::DuplexStream,
-        engine: tokio::io::DuplexStream,
-    ) -> io::Result<()> {
+    async fn run(client: tokio::io::DuplexStream, engine: tokio::io::DuplexStream) -> io::Result<()> {
         let leave = CancellationToken::new();
-        splice(
-            client,
-            engine,
-            Farewell {
-                leave: &leave,
-                packet: b"",
-            },
-            SHORT,
-        )
-        .await
+        splice(client, engine, Farewell { leave: &leave, packet: b"" }, SHORT).await
     }
 
     #[tokio::test]
@@ -260,10 +228,7 @@ mod tests {
         let (client, mut outside) = duplex(64);
         let (engine, mut inside) = duplex(64);
         let leave = CancellationToken::new();
-        let farewell = Farewell {
-            leave: &leave,
-            packet: b"bye",
-        };
+        let farewell = Farewell { leave: &leave, packet: b"bye" };
         let scene = async {
             inside.write_all(b"\x30\x04ab").await.unwrap();
             let mut got = [0; 4];
@@ -288,11 +253,7 @@ mod tests {
             let mut boundaries = Boundaries::default();
             let mut seen = 0;
             for cut in stream.chunks(step) {
-                assert_eq!(
-                    boundaries.between(),
-                    ends.contains(&seen),
-                    "step {step} at {seen}"
-                );
+                assert_eq!(boundaries.between(), ends.contains(&seen), "step {step} at {seen}");
                 boundaries.pass(cut);
                 seen += cut.len();
             }

@@ -18,8 +18,7 @@ use crate::{Error, TlsFiles};
 pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error> {
     private_file_bytes(&files.key)?;
     let chain = certificates("the certificate", &files.cert)?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(unreadable("the key", &files.key))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unreadable("the key", &files.key))?;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -42,15 +41,10 @@ pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error> {
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(unreadable(what, path))
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(unreadable(what, path))
 }
 
-fn unreadable(
-    what: &'static str,
-    path: &Path,
-) -> impl FnOnce(rustls_pki_types::pem::Error) -> Error {
+fn unreadable(what: &'static str, path: &Path) -> impl FnOnce(rustls_pki_types::pem::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::ReadPem { what, path, source }
 }

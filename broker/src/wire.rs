@@ -122,37 +122,18 @@ impl<'a> Connect<'a> {
             reader.binary()?;
         }
         let will = before.get(..before.len().checked_sub(reader.0.len())?)?;
-        let user = if flags & USERNAME != 0 {
-            Some(reader.text()?)
-        } else {
-            None
-        };
-        let password = if flags & PASSWORD != 0 {
-            Some(reader.binary()?)
-        } else {
-            None
-        };
+        let user = if flags & USERNAME != 0 { Some(reader.text()?) } else { None };
+        let password = if flags & PASSWORD != 0 { Some(reader.binary()?) } else { None };
         let orphan = version == Version::V4 && user.is_none() && password.is_some();
         if flags & RESERVED != 0 || orphan || !reader.0.is_empty() {
             return None;
         }
-        Some(Self {
-            version,
-            flags,
-            keep_alive,
-            properties,
-            client_id,
-            will,
-            user,
-            password,
-        })
+        Some(Self { version, flags, keep_alive, properties, client_id, will, user, password })
     }
 
     /// Whether the client asks for enhanced authentication, which nobody here does.
     pub(crate) fn wants_authentication_exchange(&self) -> bool {
-        self.properties
-            .iter()
-            .any(|property| property.id == AUTHENTICATION_METHOD)
+        self.properties.iter().any(|property| property.id == AUTHENTICATION_METHOD)
     }
 
     /// Whether the keep-alive that the engine gets is not the one asked for.
@@ -170,17 +151,10 @@ impl<'a> Connect<'a> {
             Version::V5 => 5,
         });
         body.push(self.flags | USERNAME | PASSWORD);
-        let keep_alive = if self.keep_alive == 0 {
-            KEEP_ALIVE_LONGEST
-        } else {
-            self.keep_alive
-        };
+        let keep_alive = if self.keep_alive == 0 { KEEP_ALIVE_LONGEST } else { self.keep_alive };
         body.extend(keep_alive.to_be_bytes());
         if self.version == Version::V5 {
-            let kept = self
-                .properties
-                .iter()
-                .filter(|p| p.id != TOPIC_ALIAS_MAXIMUM);
+            let kept = self.properties.iter().filter(|p| p.id != TOPIC_ALIAS_MAXIMUM);
             let kept: Vec<u8> = kept.flat_map(|p| p.bytes).copied().collect();
             put_length(&mut body, kept.len());
             body.extend(kept);
@@ -195,11 +169,7 @@ impl<'a> Connect<'a> {
 
 /// The engine's CONNACK for an MQTT 5 client, with what the front knows better:
 /// no topic aliases, the largest packet, the keep-alive when it was changed.
-pub(crate) fn connack_for_client(
-    body: &[u8],
-    packet_bytes_max: u32,
-    keep_alive: Option<u16>,
-) -> Option<Vec<u8>> {
+pub(crate) fn connack_for_client(body: &[u8], packet_bytes_max: u32, keep_alive: Option<u16>) -> Option<Vec<u8>> {
     let mut reader = Reader(body);
     let (flags, code) = (reader.u8()?, reader.u8()?);
     let ours = [SERVER_KEEP_ALIVE, TOPIC_ALIAS_MAXIMUM, MAXIMUM_PACKET_SIZE];
@@ -273,9 +243,7 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.binary()?)
-            .ok()
-            .filter(|text| !text.contains('\0'))
+        std::str::from_utf8(self.binary()?).ok().filter(|text| !text.contains('\0'))
     }
 
     fn length(&mut self) -> Option<usize> {
@@ -340,10 +308,7 @@ mod tests {
     fn connect_is_taken_apart_and_put_together_for_the_engine() {
         let body = body_v5();
         let connect = Connect::parse(&body, Version::V5).unwrap();
-        assert_eq!(
-            (connect.client_id, connect.user, connect.password),
-            ("id", Some("u"), Some(&b"p"[..]))
-        );
+        assert_eq!((connect.client_id, connect.user, connect.password), ("id", Some("u"), Some(&b"p"[..])));
         assert!(connect.keep_alive_changes());
         assert!(!connect.wants_authentication_exchange());
         let mut expected = b"\0\x04MQTT\x05\xe6\xff\xff".to_vec();
@@ -352,10 +317,7 @@ mod tests {
         expected.extend(b"\x05\x18\0\0\0\x05\0\x01t\0\x02wp");
         expected.extend(b"\0\x02me\0\x03key");
         let packet = connect.for_engine("me", "key");
-        assert_eq!(
-            packet.get(..2),
-            Some(&[0x10, u8::try_from(expected.len()).unwrap()][..])
-        );
+        assert_eq!(packet.get(..2), Some(&[0x10, u8::try_from(expected.len()).unwrap()][..]));
         assert_eq!(packet.get(2..), Some(&expected[..]));
     }
 
@@ -363,10 +325,7 @@ mod tests {
     fn no_cut_off_or_bent_connect_is_accepted() {
         let body = body_v5();
         for end in 0..body.len() {
-            assert!(
-                Connect::parse(&body[..end], Version::V5).is_none(),
-                "cut at {end}"
-            );
+            assert!(Connect::parse(&body[..end], Version::V5).is_none(), "cut at {end}");
         }
         let mut longer = body;
         longer.push(0);

@@ -16,9 +16,8 @@ const SPECS: usize = 5000;
 async fn with_specs() -> Running {
     let broker = start(options()).await;
     let mut publisher = Raw::welcome(broker.addr, &Hello::new(4, "publisher")).await;
-    let bytes: Vec<u8> = (0..SPECS)
-        .flat_map(|n| Raw::publish0(4, &format!("f/databases/db{n}/spec"), b"{}", true))
-        .collect();
+    let bytes: Vec<u8> =
+        (0..SPECS).flat_map(|n| Raw::publish0(4, &format!("f/databases/db{n}/spec"), b"{}", true)).collect();
     publisher.send(&bytes).await;
     assert_eq!(publisher.publish("f/end", b"", false).await, Some(0));
     broker
@@ -73,10 +72,7 @@ async fn a_payload_of_256_kib_passes_and_a_larger_packet_ends_the_connection() {
         assert_eq!(client.publish("large", &payload, true).await, Some(0));
         client.subscribe("large", 1).await;
         let messages = client.messages(1).await;
-        assert_eq!(
-            (messages[0].payload.len(), messages[0].retain),
-            (payload.len(), true)
-        );
+        assert_eq!((messages[0].payload.len(), messages[0].retain), (payload.len(), true));
         assert_eq!(messages[0].payload, payload);
         assert_eq!(client.publish("large", &[0; 400 * 1024], false).await, None);
     }
@@ -89,10 +85,7 @@ async fn a_will_is_delivered_when_its_client_is_lost_and_only_then() {
     watcher.subscribe("will/+", 1).await;
     for version in [4, 5] {
         let will = Some((format!("will/{version}"), "lost".to_owned()));
-        let hello = Hello {
-            will,
-            ..Hello::new(version, "mortal")
-        };
+        let hello = Hello { will, ..Hello::new(version, "mortal") };
         let mut polite = Raw::welcome(broker.addr, &hello).await;
         polite.send(&[0xe0, 0]).await;
         assert!(polite.ended().await);
@@ -115,10 +108,7 @@ async fn a_will_is_delivered_when_its_client_is_lost_and_only_then() {
 async fn a_persistent_session_keeps_its_messages() {
     let broker = start(options()).await;
     for version in [4, 5] {
-        let hello = Hello {
-            clean: false,
-            ..Hello::new(version, &format!("session{version}"))
-        };
+        let hello = Hello { clean: false, ..Hello::new(version, &format!("session{version}")) };
         let mut sleeper = Raw::welcome(broker.addr, &hello).await;
         sleeper.subscribe("work", 1).await;
         drop(sleeper);

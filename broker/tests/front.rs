@@ -20,11 +20,8 @@ async fn both_versions_talk_through_one_port() {
     five.subscribe("from/four", 1).await;
     assert_eq!(four.publish("from/four", b"4", false).await, Some(0));
     assert_eq!(five.publish("from/five", b"5", false).await, Some(0));
-    let message = |topic: &str, payload: &[u8]| Message {
-        topic: topic.to_owned(),
-        payload: payload.to_vec(),
-        retain: false,
-    };
+    let message =
+        |topic: &str, payload: &[u8]| Message { topic: topic.to_owned(), payload: payload.to_vec(), retain: false };
     assert_eq!(four.messages(1).await, [message("from/five", b"5")]);
     assert_eq!(five.messages(1).await, [message("from/four", b"4")]);
 }
@@ -62,15 +59,9 @@ async fn the_process_itself_has_a_door_of_its_own() {
     let broker = start(pgmoor_broker::Options { users, ..options() }).await;
     for version in [4, 5] {
         let hello = Hello::new(version, "self");
-        let own = hello
-            .clone()
-            .login(&broker.access.username, &broker.access.password);
+        let own = hello.clone().login(&broker.access.username, &broker.access.password);
         Raw::welcome(broker.access.addr, &own).await;
-        for wrong in [
-            hello.clone(),
-            hello.clone().login("pgmoor", "guess"),
-            hello.login("", ""),
-        ] {
+        for wrong in [hello.clone(), hello.clone().login("pgmoor", "guess"), hello.login("", "")] {
             let (_, ack) = Raw::tcp(broker.access.addr, &wrong).await;
             assert_ne!(ack[1], 0, "{:?}", wrong.login);
         }
@@ -98,23 +89,14 @@ async fn nobody_walks_around_the_front() {
         }
         doors.push(port);
     }
-    assert_eq!(
-        doors.len(),
-        3,
-        "two of the engine and the private one: {doors:?}"
-    );
+    assert_eq!(doors.len(), 3, "two of the engine and the private one: {doors:?}");
 }
 
 /// The TCP ports on 127.0.0.1 that this process listens on.
 fn own_listening_ports() -> Vec<u16> {
     let mine: Vec<String> = std::fs::read_dir("/proc/self/fd")
         .unwrap()
-        .filter_map(|fd| {
-            std::fs::read_link(fd.ok()?.path())
-                .ok()?
-                .to_str()
-                .map(str::to_owned)
-        })
+        .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok()?.to_str().map(str::to_owned))
         .collect();
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let listening = table.lines().skip(1).filter_map(|line| {
@@ -131,10 +113,7 @@ fn own_listening_ports() -> Vec<u16> {
 async fn a_client_that_comes_back_replaces_its_old_connection() {
     let broker = start(options()).await;
     for version in [4, 5] {
-        let hello = Hello {
-            clean: false,
-            ..Hello::new(version, &format!("twice{version}"))
-        };
+        let hello = Hello { clean: false, ..Hello::new(version, &format!("twice{version}")) };
         let mut before = Raw::welcome(broker.addr, &hello).await;
         before.subscribe("t", 1).await;
         for round in 0..20 {
@@ -144,11 +123,7 @@ async fn a_client_that_comes_back_replaces_its_old_connection() {
                 assert_eq!(before.packet().await, Some((0xe0, vec![0x8e, 0])));
             }
             assert!(before.ended().await);
-            assert_eq!(
-                after.publish("t", b"x", false).await,
-                Some(0),
-                "round {round}"
-            );
+            assert_eq!(after.publish("t", b"x", false).await, Some(0), "round {round}");
             assert_eq!(after.messages(1).await.len(), 1);
             before = after;
         }
@@ -156,11 +131,7 @@ async fn a_client_that_comes_back_replaces_its_old_connection() {
         for round in 0..20 {
             drop(before);
             before = Raw::welcome(broker.addr, &hello).await;
-            assert_eq!(
-                before.publish("t", b"x", false).await,
-                Some(0),
-                "round {round}"
-            );
+            assert_eq!(before.publish("t", b"x", false).await, Some(0), "round {round}");
             assert_eq!(before.messages(1).await.len(), 1);
         }
     }
@@ -177,11 +148,7 @@ async fn other_versions_are_told_so() {
     let mut old = Raw::new(TcpStream::connect(broker.addr).await.unwrap(), 4);
     old.send(b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x3c\0\x01c").await;
     assert_eq!(old.packet().await, Some((0x20, vec![0, 1])));
-    for noise in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
-        b"\x16\x03\x01\x02\x00\x01",
-        b"\x10\xff\xff\xff\xff\x01",
-    ] {
+    for noise in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01", b"\x10\xff\xff\xff\xff\x01"] {
         let mut stranger = Raw::new(TcpStream::connect(broker.addr).await.unwrap(), 4);
         stranger.send(noise).await;
         assert!(stranger.ended().await, "{noise:?}");
@@ -205,19 +172,12 @@ async fn what_the_engine_would_drop_is_answered() {
 async fn keep_alive_zero_is_accepted_and_said() {
     let broker = start(options()).await;
     for version in [4, 5] {
-        let hello = Hello {
-            keep_alive: 0,
-            ..Hello::new(version, "c")
-        };
+        let hello = Hello { keep_alive: 0, ..Hello::new(version, "c") };
         let (mut raw, ack) = Raw::tcp(broker.addr, &hello).await;
         assert_eq!(ack[1], 0);
         if version == 5 {
             let packet_bytes_max = (256 + 64) * 1024_u32;
-            let properties = [
-                &[0x27][..],
-                &packet_bytes_max.to_be_bytes(),
-                &[0x13, 0xff, 0xff],
-            ];
+            let properties = [&[0x27][..], &packet_bytes_max.to_be_bytes(), &[0x13, 0xff, 0xff]];
             assert_eq!(ack[3..], properties.concat());
         }
         assert_eq!(raw.publish("t", b"x", false).await, Some(0));
@@ -227,10 +187,7 @@ async fn keep_alive_zero_is_accepted_and_said() {
 #[tokio::test]
 async fn a_client_that_offers_topic_aliases_gets_whole_topics() {
     let broker = start(options()).await;
-    let hello = Hello {
-        properties: vec![0x22, 0, 10],
-        ..Hello::new(5, "aliases")
-    };
+    let hello = Hello { properties: vec![0x22, 0, 10], ..Hello::new(5, "aliases") };
     let mut raw = Raw::welcome(broker.addr, &hello).await;
     raw.subscribe("a/+", 1).await;
     for topic in ["a/1", "a/2", "a/1", "a/2"] {
@@ -243,23 +200,13 @@ async fn a_client_that_offers_topic_aliases_gets_whole_topics() {
 #[tokio::test]
 async fn a_slow_handshake_is_dropped_and_holds_nobody_up() {
     let handshake_timeout = Duration::from_millis(400);
-    let broker = start(pgmoor_broker::Options {
-        handshake_timeout,
-        ..options()
-    })
-    .await;
+    let broker = start(pgmoor_broker::Options { handshake_timeout, ..options() }).await;
     let mut silent = TcpStream::connect(broker.addr).await.unwrap();
     let mut half = Raw::new(TcpStream::connect(broker.addr).await.unwrap(), 4);
     half.send(&Hello::new(4, "half").bytes()[..9]).await;
-    let quick = timeout(
-        handshake_timeout,
-        Raw::welcome(broker.addr, &Hello::new(4, "quick")),
-    )
-    .await;
+    let quick = timeout(handshake_timeout, Raw::welcome(broker.addr, &Hello::new(4, "quick"))).await;
     let mut quick = quick.expect("the quick one waits for nobody");
-    let read = timeout(PATIENCE, silent.read(&mut [0]))
-        .await
-        .expect("dropped in time");
+    let read = timeout(PATIENCE, silent.read(&mut [0])).await.expect("dropped in time");
     assert!(matches!(read, Ok(0) | Err(_)));
     assert!(half.ended().await);
     // The one that is through stays, deadline or not.
@@ -268,11 +215,7 @@ async fn a_slow_handshake_is_dropped_and_holds_nobody_up() {
 
 #[tokio::test]
 async fn one_connection_too_many_is_refused_and_a_place_comes_back() {
-    let broker = start(pgmoor_broker::Options {
-        max_connections: 1,
-        ..options()
-    })
-    .await;
+    let broker = start(pgmoor_broker::Options { max_connections: 1, ..options() }).await;
     let first = Raw::welcome(broker.addr, &Hello::new(4, "first")).await;
     let (_, ack) = Raw::tcp(broker.addr, &Hello::new(4, "second")).await;
     assert_eq!(ack, [0, 3]);
@@ -290,32 +233,19 @@ async fn one_connection_too_many_is_refused_and_a_place_comes_back() {
 #[tokio::test]
 async fn off_loopback_it_does_not_start_without_password_and_certificate() {
     let listen = vec![SocketAddr::from(([0, 0, 0, 0], 0))];
-    let open = pgmoor_broker::Options {
-        listen,
-        ..options()
-    };
+    let open = pgmoor_broker::Options { listen, ..options() };
     let refused = Broker::start(open.clone()).await.err().expect("refused");
     assert!(matches!(refused, Error::OpenToNetwork { .. }), "{refused}");
     let users = Some(PasswordFile::default());
-    let refused = Broker::start(pgmoor_broker::Options { users, ..open })
-        .await
-        .err()
-        .expect("refused");
-    assert!(
-        refused.to_string().ends_with("without a TLS certificate"),
-        "{refused}"
-    );
+    let refused = Broker::start(pgmoor_broker::Options { users, ..open }).await.err().expect("refused");
+    assert!(refused.to_string().ends_with("without a TLS certificate"), "{refused}");
 }
 
 #[tokio::test]
 async fn an_address_in_use_is_an_error() {
     let broker = start(options()).await;
     let listen = vec![broker.addr];
-    let refused = Broker::start(pgmoor_broker::Options {
-        listen,
-        ..options()
-    })
-    .await;
+    let refused = Broker::start(pgmoor_broker::Options { listen, ..options() }).await;
     assert!(matches!(refused.err(), Some(Error::Listen { .. })));
 }
 
@@ -324,12 +254,7 @@ async fn stopping_ends_connections_and_frees_the_ports() {
     let mut broker = start(options()).await;
     let mut client = Raw::welcome(broker.addr, &Hello::new(5, "c")).await;
     broker.stop.cancel();
-    timeout(PATIENCE, broker.task.join_next())
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    timeout(PATIENCE, broker.task.join_next()).await.unwrap().unwrap().unwrap().unwrap();
     assert!(client.ended().await);
     assert!(TcpStream::connect(broker.addr).await.is_err());
     let gone = timeout(PATIENCE, async {
@@ -339,9 +264,5 @@ async fn stopping_ends_connections_and_frees_the_ports() {
     });
     gone.await.expect("the engine's listeners close too");
     let listen = vec![broker.addr];
-    start(pgmoor_broker::Options {
-        listen,
-        ..options()
-    })
-    .await;
+    start(pgmoor_broker::Options { listen, ..options() }).await;
 }

@@ -32,11 +32,7 @@ impl Drop for Mosquitto {
 impl Mosquitto {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let file = |name: &str, text: &str| {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();
@@ -53,10 +49,7 @@ impl Mosquitto {
             ("/etc/mosquitto/pgmoor.passwords", passwords.as_str()),
             ("/etc/mosquitto/pgmoor.acl", &access),
             ("/var/lib/mosquitto/", &store),
-            (
-                "listener 1883 127.0.0.1",
-                &format!("listener {port} 127.0.0.1"),
-            ),
+            ("listener 1883 127.0.0.1", &format!("listener {port} 127.0.0.1")),
         ] {
             assert_eq!(configuration.matches(shipped).count(), 1, "{shipped}");
             configuration = configuration.replace(shipped, here);
@@ -98,20 +91,11 @@ impl Mosquitto {
 
 fn spawn(configuration: &str) -> Child {
     // Debian keeps it where only root's PATH looks.
-    let program = [
-        "/usr/sbin/mosquitto",
-        "/usr/local/sbin/mosquitto",
-        "/usr/bin/mosquitto",
-    ];
-    let program = program
-        .into_iter()
-        .find(|path| std::path::Path::new(path).exists());
+    let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
+    let program = program.into_iter().find(|path| std::path::Path::new(path).exists());
     let program = program.expect("mosquitto is not installed: apt-get install mosquitto");
     let mut command = Command::new(program);
-    command
-        .args(["-c", configuration])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(["-c", configuration]).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
@@ -136,30 +120,19 @@ async fn every_role_writes_its_own_topics_and_no_others() {
         "controllers/c/availability",
         "controllers/c/sync",
     ];
-    let wishes = [
-        "databases/d/spec",
-        "databases/d/commands/backup",
-        "inventory",
-    ];
-    for (user, writes_reports, writes_wishes) in [
-        ("publisher", false, true),
-        ("controller", true, false),
-        ("watcher", false, false),
-    ] {
+    let wishes = ["databases/d/spec", "databases/d/commands/backup", "inventory"];
+    for (user, writes_reports, writes_wishes) in
+        [("publisher", false, true), ("controller", true, false), ("watcher", false, false)]
+    {
         let mut client = mosquitto.client(5, user).await;
-        let cases = reports
-            .map(|t| (t, writes_reports))
-            .into_iter()
-            .chain(wishes.map(|t| (t, writes_wishes)));
+        let cases = reports.map(|t| (t, writes_reports)).into_iter().chain(wishes.map(|t| (t, writes_wishes)));
         for (below, allowed) in cases {
             let code = client.publish(&topic(below), b"x", false).await.unwrap();
             // 0x10: accepted, nobody is subscribed.
             assert_eq!(code < 0x80, allowed, "{user} {below} {code:#x}");
             assert!(allowed || code == NOT_AUTHORIZED);
         }
-        let elsewhere = client
-            .publish("pgmoor/v1/other/databases/d/spec", b"x", false)
-            .await;
+        let elsewhere = client.publish("pgmoor/v1/other/databases/d/spec", b"x", false).await;
         assert_eq!(elsewhere, Some(NOT_AUTHORIZED), "{user}");
     }
 }
@@ -168,27 +141,17 @@ async fn every_role_writes_its_own_topics_and_no_others() {
 async fn every_role_reads_the_fleet_and_only_the_fleet() {
     let mosquitto = Mosquitto::start().await;
     let mut publisher = mosquitto.client(4, "publisher").await;
-    publisher
-        .publish(&topic("databases/d/spec"), b"{}", true)
-        .await;
+    publisher.publish(&topic("databases/d/spec"), b"{}", true).await;
     let mut controller = mosquitto.client(5, "controller").await;
-    controller
-        .publish(&topic("databases/d/status"), b"{}", true)
-        .await;
-    controller
-        .publish("pgmoor/v1/schemas/status", b"{}", true)
-        .await;
+    controller.publish(&topic("databases/d/status"), b"{}", true).await;
+    controller.publish("pgmoor/v1/schemas/status", b"{}", true).await;
     for user in ["publisher", "controller", "watcher"] {
         let mut client = mosquitto.client(5, user).await;
         client.subscribe("#", 1).await;
         let topics = client.all_messages().await.into_iter().map(|m| m.topic);
         let mut topics: Vec<_> = topics.collect();
         topics.sort();
-        let expected = [
-            topic("databases/d/spec"),
-            topic("databases/d/status"),
-            "pgmoor/v1/schemas/status".to_owned(),
-        ];
+        let expected = [topic("databases/d/spec"), topic("databases/d/status"), "pgmoor/v1/schemas/status".to_owned()];
         assert_eq!(topics, expected, "{user}");
     }
 }
@@ -197,11 +160,7 @@ async fn every_role_reads_the_fleet_and_only_the_fleet() {
 async fn strangers_and_wrong_passwords_stay_outside() {
     let mosquitto = Mosquitto::start().await;
     let hello = Hello::new(4, "c");
-    for hello in [
-        hello.clone(),
-        hello.clone().login("watcher", "wrong"),
-        hello.login("root", "x"),
-    ] {
+    for hello in [hello.clone(), hello.clone().login("watcher", "wrong"), hello.login("root", "x")] {
         assert_eq!(Raw::tcp(mosquitto.addr, &hello).await.1, [0, 5]);
     }
 }
@@ -211,17 +170,11 @@ async fn five_thousand_specs_are_replayed_and_survive_a_restart() {
     const SPECS: usize = 5000;
     let mut mosquitto = Mosquitto::start().await;
     let mut publisher = mosquitto.client(4, "publisher").await;
-    let bytes: Vec<u8> = (0..SPECS)
-        .flat_map(|n| Raw::publish0(4, &topic(&format!("databases/d{n}/spec")), b"{}", true))
-        .collect();
+    let bytes: Vec<u8> =
+        (0..SPECS).flat_map(|n| Raw::publish0(4, &topic(&format!("databases/d{n}/spec")), b"{}", true)).collect();
     publisher.send(&bytes).await;
     let large = vec![b'x'; 128 * 1024];
-    assert_eq!(
-        publisher
-            .publish(&topic("databases/large/spec"), &large, true)
-            .await,
-        Some(0)
-    );
+    assert_eq!(publisher.publish(&topic("databases/large/spec"), &large, true).await, Some(0));
     mosquitto.restart().await;
     let mut watcher = mosquitto.client(4, "watcher").await;
     watcher.subscribe(&topic("databases/+/spec"), 1).await;
@@ -234,9 +187,7 @@ async fn five_thousand_specs_are_replayed_and_survive_a_restart() {
 async fn a_message_above_the_limit_is_not_taken() {
     let mosquitto = Mosquitto::start().await;
     let mut publisher = mosquitto.client(4, "publisher").await;
-    publisher
-        .publish(&topic("databases/d/spec"), &vec![b'x'; 300 * 1024], true)
-        .await;
+    publisher.publish(&topic("databases/d/spec"), &vec![b'x'; 300 * 1024], true).await;
     let mut watcher = mosquitto.client(4, "watcher").await;
     watcher.subscribe("#", 1).await;
     assert_eq!(watcher.all_messages().await, []);

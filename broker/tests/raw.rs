@@ -91,12 +91,7 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) fn new(stream: impl Stream + 'static, version: u8) -> Self {
-        Self {
-            stream: Box::new(stream),
-            version,
-            next_id: 1,
-            messages: Vec::new(),
-        }
+        Self { stream: Box::new(stream), version, next_id: 1, messages: Vec::new() }
     }
 
     /// Connects over plain TCP and returns the body of CONNACK too.
@@ -129,9 +124,7 @@ impl Raw {
 
     /// The next packet, or `None` when the other side ended the connection.
     pub(crate) async fn packet(&mut self) -> Option<(u8, Vec<u8>)> {
-        timeout(PATIENCE, self.read())
-            .await
-            .expect("a packet or the end, in time")
+        timeout(PATIENCE, self.read()).await.expect("a packet or the end, in time")
     }
 
     async fn read(&mut self) -> Option<(u8, Vec<u8>)> {
@@ -178,21 +171,12 @@ impl Raw {
             rest = &rest[1 + length..];
         }
         let topic = String::from_utf8(topic.to_vec()).unwrap();
-        self.messages.push(Message {
-            topic,
-            payload: rest.to_vec(),
-            retain: first & 1 == 1,
-        });
+        self.messages.push(Message { topic, payload: rest.to_vec(), retain: first & 1 == 1 });
     }
 
     /// Publishes at QoS 1 and waits; the reason code of PUBACK (0 in 3.1.1), or
     /// `None` when the connection ended instead.
-    pub(crate) async fn publish(
-        &mut self,
-        topic: &str,
-        payload: &[u8],
-        retain: bool,
-    ) -> Option<u8> {
+    pub(crate) async fn publish(&mut self, topic: &str, payload: &[u8], retain: bool) -> Option<u8> {
         let mut body = Vec::new();
         put(&mut body, topic.as_bytes());
         self.next_id += 1;

@@ -29,10 +29,5 @@ pub(crate) async fn start(options: Options) -> Running {
     let stop = CancellationToken::new();
     let mut task = JoinSet::new();
     task.spawn(broker.run(stop.clone()));
-    Running {
-        addr,
-        access,
-        stop,
-        task,
-    }
+    Running { addr, access, stop, task }
 }

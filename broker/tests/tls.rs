@@ -29,10 +29,7 @@ impl Pki {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            authority,
-        }
+        Self { dir: tempfile::tempdir().unwrap(), authority }
     }
 
     fn leaf(&self, name: &str) -> (CertificateDer<'static>, KeyPair, String) {
@@ -58,11 +55,7 @@ impl Pki {
         }
     }
 
-    async fn connect(
-        &self,
-        addr: SocketAddr,
-        certificate: bool,
-    ) -> std::io::Result<TlsStream<TcpStream>> {
+    async fn connect(&self, addr: SocketAddr, certificate: bool) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -78,17 +71,12 @@ impl Pki {
         };
         let tcp = TcpStream::connect(addr).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config))
-            .connect(name, tcp)
-            .await
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await
     }
 }
 
 fn with_tls(tls: TlsFiles) -> Options {
-    Options {
-        tls: Some(tls),
-        ..options()
-    }
+    Options { tls: Some(tls), ..options() }
 }
 
 #[tokio::test]
@@ -112,11 +100,7 @@ async fn both_versions_work_over_tls_while_a_stranger_is_silent() {
 async fn a_tls_handshake_that_does_not_end_is_dropped() {
     let pki = Pki::new();
     let handshake_timeout = Duration::from_millis(300);
-    let broker = start(Options {
-        handshake_timeout,
-        ..with_tls(pki.server())
-    })
-    .await;
+    let broker = start(Options { handshake_timeout, ..with_tls(pki.server()) }).await;
     let mut silent = Raw::new(TcpStream::connect(broker.addr).await.unwrap(), 4);
     assert!(silent.ended().await);
     // TLS done, and then silence: the same deadline.
@@ -139,11 +123,7 @@ async fn plain_mqtt_on_a_tls_port_is_dropped() {
 async fn with_a_client_authority_only_its_certificates_get_in() {
     let pki = Pki::new();
     let client_ca = Some(pki.file("ca.crt", &pki.authority.pem()));
-    let broker = start(with_tls(TlsFiles {
-        client_ca,
-        ..pki.server()
-    }))
-    .await;
+    let broker = start(with_tls(TlsFiles { client_ca, ..pki.server() })).await;
     let mut known = Raw::new(pki.connect(broker.addr, true).await.unwrap(), 5);
     assert_eq!(known.hello(&Hello::new(5, "known")).await[1], 0);
     // In TLS 1.3 the client learns of the refusal with its first read.
@@ -157,39 +137,15 @@ async fn with_a_client_authority_only_its_certificates_get_in() {
 async fn bad_files_are_named() {
     let pki = Pki::new();
     let good = pki.server();
-    let missing = TlsFiles {
-        cert: pki.dir.path().join("none"),
-        ..good.clone()
-    };
-    assert!(matches!(
-        refusal(missing).await,
-        Error::ReadPem {
-            what: "the certificate",
-            ..
-        }
-    ));
-    let empty = TlsFiles {
-        key: pki.file("empty.key", ""),
-        ..good.clone()
-    };
-    assert!(matches!(
-        refusal(empty).await,
-        Error::ReadPem {
-            what: "the key",
-            ..
-        }
-    ));
+    let missing = TlsFiles { cert: pki.dir.path().join("none"), ..good.clone() };
+    assert!(matches!(refusal(missing).await, Error::ReadPem { what: "the certificate", .. }));
+    let empty = TlsFiles { key: pki.file("empty.key", ""), ..good.clone() };
+    assert!(matches!(refusal(empty).await, Error::ReadPem { what: "the key", .. }));
     let (_, other, _) = pki.leaf("localhost");
-    let mismatched = TlsFiles {
-        key: pki.file("other.key", &other.serialize_pem()),
-        ..good.clone()
-    };
+    let mismatched = TlsFiles { key: pki.file("other.key", &other.serialize_pem()), ..good.clone() };
     assert!(matches!(refusal(mismatched).await, Error::Tls(_)));
     open(&good.key);
-    assert!(matches!(
-        refusal(good).await,
-        Error::FileNotPrivate { mode: 0o644, .. }
-    ));
+    assert!(matches!(refusal(good).await, Error::FileNotPrivate { mode: 0o644, .. }));
 }
 
 fn open(path: &Path) {

@@ -1,0 +1,83 @@
+# pgmoor: `make demo` shows it, `make test` proves it, `make check` is the fast half.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+# How often `make soak` repeats the tests that touch the world.
+SOAK_COUNT ?= 10
+SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions .ci/run)
+
+# The test files of tests/ (a file, or a folder with main.rs) that need brokers, Docker or Swarm.
+WORLD := contract live
+TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs)))
+FAST := $(filter-out $(WORLD),$(TESTS))
+SLOW := $(filter $(WORLD),$(TESTS))
+
+.PHONY: help setup setup-check setup-test setup-down images build lint check deny test demo demo-down bench soak clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## packages, a Docker engine and a one-node Swarm, where they are missing
+	@deploy/scripts/setup
+
+setup-check: # what the fast half needs
+	@deploy/scripts/setup --check
+
+setup-test: ## besides, the tools of the tests: mosquitto, cargo-nextest, cargo-deny
+	@deploy/scripts/setup --test
+
+setup-down: ## takes back what setup installed, started and built (the demo has its own: demo-down)
+	@PGMOOR_GOAL=$@ deploy/scripts/undo .state/setup.created
+
+images: setup ## the Postgres and etcd images, where they are missing or their recipe changed
+	@deploy/images/build --all
+
+build: setup-check ## the program, target/debug/pgmoor
+	$(CARGO) build --locked --workspace
+
+lint: setup-check # warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+check: lint ## the fast half: format, clippy, docs, unit and golden tests; no Docker
+	$(CARGO) nextest run --locked --workspace --lib --bins $(addprefix --test ,$(FAST))
+	$(CARGO) test --locked --workspace --doc --quiet
+
+deny: # licences, banned crates, sources
+	$(CARGO) deny --locked check bans licenses sources
+
+test: export PGMOOR_TEST_CATALOGUE = $(CURDIR)/.state/catalogue.json
+test: ## everything, once: the fast half, licences, contract tests, live tests on a real Swarm
+	@deploy/scripts/setup --test
+	shellcheck -x $(SCRIPTS)
+	@$(MAKE) lint deny
+	@deploy/images/build --all
+	@deploy/scripts/check-catalogue
+	$(CARGO) test --locked --workspace --doc --quiet
+	$(CARGO) nextest run --locked --workspace --profile ci
+
+demo: ## one retained message becomes a running PostgreSQL; leaves it running
+	@deploy/scripts/demo
+
+demo-down: ## removes what the demo created, from the list it kept
+	@deploy/scripts/demo-down
+
+bench: setup ## name, value, unit
+	@deploy/images/build
+	$(CARGO) bench --locked --workspace
+
+soak: export PGMOOR_TEST_CATALOGUE = $(CURDIR)/.state/catalogue.json
+soak: setup-test ## the tests that touch the world, SOAK_COUNT times; ends at the first failure
+	@deploy/images/build --all
+	@for i in $$(seq $(SOAK_COUNT)); do \
+		echo "== round $$i of $(SOAK_COUNT)"; \
+		$(CARGO) nextest run --locked --profile ci $(addprefix --test ,$(SLOW)); \
+	done
+
+clean: ## what was built here; what setup and the demo created stays (setup-down, demo-down)
+	$(CARGO) clean
+	rm -f .state/*.log .state/*.log.id

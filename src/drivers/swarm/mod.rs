@@ -1,0 +1,177 @@
+//! Docker Swarm, and the Docker engine of this host.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::Result;
+use crate::model::service::ServiceAttributes;
+
+/// Labels by key. As a selector: all of them must be there with these values.
+pub type Labels = BTreeMap<String, String>;
+
+/// What the engine says about itself and this Swarm node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineSeen {
+    /// Docker Engine's version, for example `20.10.24`.
+    pub engine_version: String,
+    /// This host's Swarm node id; none when the engine is not in a Swarm.
+    pub swarm_node: Option<String>,
+    /// Whether this host is a manager.
+    pub manager: bool,
+    /// The address that this Swarm node advertises.
+    pub address: Option<IpAddr>,
+    /// The host's name as the engine has it.
+    pub hostname: String,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// A service that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSeen {
+    /// Swarm's object id.
+    pub id: String,
+    /// The live spec, read back into our shape.
+    pub attributes: ServiceAttributes,
+}
+
+/// A task of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSeen {
+    /// Swarm's object id.
+    pub id: String,
+    /// Docker's word: `running`, `preparing`, `rejected`, `failed`, `shutdown`, …
+    pub state: String,
+    /// The state that Swarm wants: `running` or `shutdown`.
+    pub desired_state: String,
+    /// Docker's last word about it, and its error if there is one.
+    pub message: String,
+    /// The error, for example `No such image: …` or `no suitable node (…)`.
+    pub error: Option<String>,
+    /// The container's id, once there is one.
+    pub container: Option<String>,
+    /// The Swarm node it was given to.
+    pub swarm_node: Option<String>,
+    /// When this state began: milliseconds since 1970.
+    pub since_ms: i64,
+}
+
+/// A network that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSeen {
+    /// Docker's object id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `swarm`, `local` or `global`.
+    pub scope: String,
+    /// `overlay`, `bridge`, …
+    pub driver: String,
+    /// Whether containers outside services may join.
+    pub attachable: bool,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// A Swarm config that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigSeen {
+    /// Swarm's object id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its content.
+    pub data: Vec<u8>,
+}
+
+/// A container on this host, in whatever state it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSeen {
+    /// Docker's id.
+    pub id: String,
+    /// `running`, `exited`, `removing`, `created`, …
+    pub state: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its address on the `bridge` network, while it runs.
+    pub bridge_address: Option<IpAddr>,
+    /// `healthy`, `unhealthy`, `starting`, or none without a health check.
+    pub health: Option<String>,
+    /// When it was started: milliseconds since 1970.
+    pub started_ms: Option<i64>,
+}
+
+/// An image that is on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSeen {
+    /// Docker's id.
+    pub id: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// Something happened to an object of Docker: a hint to look, the lists are the truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `container`, `service`, `node`, `network`, …
+    pub kind: String,
+    /// `die`, `start`, `health_status: healthy`, `remove`, `update`, …
+    pub action: String,
+    /// The object's attributes: for containers its labels and name.
+    pub attributes: Labels,
+}
+
+/// Docker Swarm. All lists are by label; all deletes by object id.
+#[async_trait]
+pub trait Swarm: Send + Sync {
+    /// What the engine says about itself.
+    async fn engine(&self) -> Result<EngineSeen>;
+
+    /// Services that carry all these labels.
+    async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>>;
+    /// Makes a service (`dnsrr`, host-mode ports) and gives its id. A taken name is `Conflict`.
+    async fn create_service(&self, attributes: &ServiceAttributes) -> Result<String>;
+    /// Makes the live service what is described, under compare-and-set (a stale version is read again and retried).
+    async fn update_service(&self, id: &str, attributes: &ServiceAttributes) -> Result<()>;
+    /// Removes a service. Its container may go on stopping for as long as its grace period.
+    async fn remove_service(&self, id: &str) -> Result<()>;
+    /// The tasks of a service (by name), newest first.
+    async fn tasks(&self, service: &str) -> Result<Vec<TaskSeen>>;
+
+    /// Networks that carry all these labels.
+    async fn networks(&self, selector: &Labels) -> Result<Vec<NetworkSeen>>;
+    /// The network with this name or id.
+    async fn find_network(&self, name_or_id: &str) -> Result<Option<NetworkSeen>>;
+    /// Makes an overlay network with a subnet from Swarm's own pool, and gives its id. An exhausted pool is `Failed`
+    /// with Docker's words.
+    async fn create_network(&self, name: &str, attachable: bool, labels: &Labels) -> Result<String>;
+    /// Removes a network. One in use is `Conflict`.
+    async fn remove_network(&self, id: &str) -> Result<()>;
+
+    /// Configs that carry all these labels, with their content.
+    async fn configs(&self, selector: &Labels) -> Result<Vec<ConfigSeen>>;
+    /// Makes a config and gives its id. A taken name is `Conflict`.
+    async fn create_config(&self, name: &str, labels: &Labels, data: &[u8]) -> Result<String>;
+    /// Removes a config.
+    async fn remove_config(&self, id: &str) -> Result<()>;
+
+    /// Containers of this host, in any state, that carry all these labels.
+    async fn containers(&self, selector: &Labels) -> Result<Vec<ContainerSeen>>;
+    /// Containers of this host, running or stopping (not yet exited), that have this host path mounted.
+    async fn containers_mounting(&self, path: &str) -> Result<Vec<ContainerSeen>>;
+
+    /// The image on this host, if it is here.
+    async fn image(&self, reference: &str) -> Result<Option<ImageSeen>>;
+    /// Pulls an image. `Failed` where no registry has it.
+    async fn pull(&self, reference: &str) -> Result<()>;
+
+    /// Events from now on. Ends when the connection to the engine does.
+    async fn events(&self) -> Result<BoxStream<'static, Event>>;
+}

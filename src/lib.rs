@@ -1,0 +1,7 @@
+//! pgmoor keeps PostgreSQL databases moored at the edge: a retained MQTT message says which database is wanted,
+//! Docker Swarm underneath is driven until the world matches, and state and health go back out on topics of that
+//! database. ARCHITECTURE.md is the map; `tests/tidy.rs` holds the borders between the rooms.
+
+pub mod drivers;
+pub mod model;
+pub mod plan;

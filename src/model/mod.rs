@@ -1,0 +1,27 @@
+//! The nouns of pgmoor: ids, the accepted spec, resources and their graph, what was observed, records, health.
+//!
+//! Architecture invariant: this room is pure. It knows no clock, no network, no disk, no async and no other room.
+
+pub mod catalogue;
+pub mod digest;
+pub mod graph;
+pub mod health;
+pub mod ids;
+pub mod observed;
+pub mod record;
+pub mod resource;
+pub mod role;
+pub mod secret;
+pub mod service;
+pub mod spec;
+
+pub use catalogue::Catalogue;
+pub use digest::Digest;
+pub use graph::{Graph, GraphError};
+pub use health::Health;
+pub use ids::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope};
+pub use observed::{Observation, Observed, Present, Stray};
+pub use record::{FleetRecord, Record};
+pub use resource::{Attributes, Dependency, Executor, Kind, Payload, Resource, ResourceId};
+pub use secret::Secret;
+pub use spec::AcceptedSpec;

@@ -1,0 +1,104 @@
+//! Records: what cannot be derived again. One per database and one for the fleet, sealed with the fleet key, kept as
+//! Swarm configs and cached in redb (rule 8: the controller is disposable).
+//!
+//! Invariant: what is chosen (ports, passwords) is in the record, and the record is in Swarm, before it is first used.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::ids::{DatabaseId, FleetId, HostId, InstanceId};
+use super::secret::{Secret, clear, clear_map};
+
+/// The record of one database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Grows by one with each change; the Swarm config's name carries it, so two writers of one revision collide.
+    pub revision: u64,
+    /// Whose record it is.
+    pub database: DatabaseId,
+    /// The last accepted spec, as it was published.
+    pub spec: Option<StoredSpec>,
+    /// The image each node was given when its spec was accepted, so that a newer catalogue changes no running image.
+    pub images: BTreeMap<String, String>,
+    /// Ports chosen for instances whose spec says 0.
+    pub ports: BTreeMap<InstanceId, u16>,
+    /// Passwords of the spec's users: generated ones, and the last given one of each.
+    #[serde(with = "clear_map")]
+    pub passwords: BTreeMap<String, Secret>,
+    /// Passwords of the instances' etcd users.
+    #[serde(with = "clear_map")]
+    pub etcd_passwords: BTreeMap<String, Secret>,
+    /// Set when the database was deleted: its data is in the trash.
+    pub tombstone: Option<Tombstone>,
+}
+
+/// A spec as it was published.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSpec {
+    /// The document's text. It may hold a password that its author put there.
+    #[serde(with = "clear")]
+    pub document: Secret,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// The user's generation, if the document has one.
+    pub generation: Option<u64>,
+    /// When it was accepted: seconds since 1970, UTC.
+    pub accepted_at_s: i64,
+}
+
+impl std::fmt::Debug for StoredSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredSpec").field("digest", &self.digest).field("generation", &self.generation).finish()
+    }
+}
+
+/// That a database was deleted, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Seconds since 1970, UTC.
+    pub deleted_at_s: i64,
+    /// The data may be purged from then on: seconds since 1970, UTC.
+    pub purge_at_s: i64,
+    /// The digest of the spec that was applied last.
+    pub last_digest: Option<Digest>,
+}
+
+impl Record {
+    /// The first record of a database.
+    #[must_use]
+    pub fn new(database: DatabaseId) -> Self {
+        Self {
+            revision: 1,
+            database,
+            spec: None,
+            images: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            passwords: BTreeMap::new(),
+            etcd_passwords: BTreeMap::new(),
+            tombstone: None,
+        }
+    }
+}
+
+/// The record of the fleet: its certificate authority and the secrets of its etcd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetRecord {
+    /// Grows by one with each change.
+    pub revision: u64,
+    /// Whose record it is.
+    pub fleet: FleetId,
+    /// The authority's certificate, PEM.
+    pub ca_certificate_pem: String,
+    /// The authority's key, PEM.
+    #[serde(with = "clear")]
+    pub ca_key_pem: Secret,
+    /// Password of etcd's user `root`.
+    #[serde(with = "clear")]
+    pub etcd_root_password: Secret,
+    /// The hosts that run an etcd member, with the address each advertises.
+    pub etcd_members: BTreeMap<HostId, String>,
+    /// The token that keeps this etcd cluster apart from others.
+    pub etcd_cluster_token: String,
+}

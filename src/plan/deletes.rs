@@ -1,0 +1,154 @@
+//! Deletes: what is ours, there, and not desired goes, each after all that depends on it.
+//!
+//! Invariants: what could not be seen is not deleted, nor is anything under it; nothing is deleted at a place where
+//! something that is desired waits, since that may still use it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::disruption;
+use super::input::Input;
+use super::value::{Action, Reason, Step, Waiting, WaitsFor};
+use crate::model::{Executor, Observation, ResourceId, Stray};
+
+/// The last stage, and what cannot be deleted yet.
+pub(super) struct Removal {
+    pub(super) steps: Vec<Step>,
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// Plans the deletes. `held` is what waits among the desired.
+pub(super) fn plan(input: &Input<'_>, held: &[Waiting]) -> Removal {
+    let strays = strays(input);
+    let mut removal = Removal { steps: Vec::new(), waiting: Vec::new() };
+    if strays.is_empty() {
+        return removal;
+    }
+    let places = places_in_use(input, held);
+    let dependents = dependents(input, &strays);
+    let mut fates: BTreeMap<&ResourceId, Fate> = BTreeMap::new();
+    for id in dependents_first(&strays, &dependents) {
+        let above = dependents.get(id).into_iter().flatten().filter_map(|above| fates.get(above));
+        let mut after = BTreeSet::new();
+        let mut on = BTreeSet::new();
+        for fate in above {
+            after.extend(fate.after.iter().cloned());
+            on.extend(fate.blocked.iter().cloned());
+        }
+        let fate = match input.observed.resources.get(id) {
+            None | Some(Observation::Absent) => Fate { after, blocked: on },
+            Some(Observation::Unknown { why }) => removal.wait(id, None, WaitsFor::Unknown { why: why.clone() }),
+            Some(Observation::Present(present)) => match (input.observed.strays.get(id), on.is_empty()) {
+                (None, _) => {
+                    removal.wait(id, None, WaitsFor::Unknown { why: "who can delete it is not known".to_owned() })
+                }
+                (Some(_), false) => removal.wait(id, Some(Action::Delete), WaitsFor::Dependents { on }),
+                (Some(stray), true) => match places.get(&stray.executor) {
+                    Some(users) => removal.wait(id, Some(Action::Delete), WaitsFor::Desired { on: users.clone() }),
+                    None => removal.delete(id, stray, present.object.clone(), after),
+                },
+            },
+        };
+        fates.insert(id, fate);
+    }
+    removal
+}
+
+/// What was decided for a stray, as those below it must know it.
+struct Fate {
+    /// Deletes that must come before.
+    after: BTreeSet<ResourceId>,
+    /// Strays that wait, and so hold what is below.
+    blocked: BTreeSet<ResourceId>,
+}
+
+impl Removal {
+    fn wait(&mut self, id: &ResourceId, action: Option<Action>, on: WaitsFor) -> Fate {
+        self.waiting.push(Waiting { resource: id.clone(), action, on });
+        Fate { after: BTreeSet::new(), blocked: BTreeSet::from([id.clone()]) }
+    }
+
+    fn delete(&mut self, id: &ResourceId, stray: &Stray, object: Option<String>, after: BTreeSet<ResourceId>) -> Fate {
+        self.steps.push(Step {
+            resource: id.clone(),
+            action: Action::Delete,
+            executor: stray.executor.clone(),
+            reason: Reason::NotDesired,
+            changes: Vec::new(),
+            disruption: disruption::of_delete(id.kind),
+            after,
+            object,
+        });
+        Fate { after: BTreeSet::from([id.clone()]), blocked: BTreeSet::new() }
+    }
+}
+
+/// All that is not desired, seen or named as a stray.
+fn strays<'a>(input: &Input<'a>) -> BTreeSet<&'a ResourceId> {
+    input
+        .observed
+        .resources
+        .keys()
+        .chain(input.observed.strays.keys())
+        .filter(|id| !input.desired.contains(id))
+        .collect()
+}
+
+/// The executors at which something desired waits, or to which something that waits is bound by a dependency.
+fn places_in_use<'a>(input: &Input<'a>, held: &[Waiting]) -> BTreeMap<&'a Executor, BTreeSet<ResourceId>> {
+    let mut places: BTreeMap<&Executor, BTreeSet<ResourceId>> = BTreeMap::new();
+    for resource in held.iter().filter_map(|waiting| input.desired.get(&waiting.resource)) {
+        places.entry(&resource.executor).or_default().insert(resource.id.clone());
+        for dependency in resource.dependencies.keys().filter_map(|id| input.desired.get(id)) {
+            if matches!(dependency.executor, Executor::Host(_)) {
+                places.entry(&dependency.executor).or_default().insert(resource.id.clone());
+            }
+        }
+    }
+    places
+}
+
+fn dependents<'a>(
+    input: &Input<'a>,
+    strays: &BTreeSet<&'a ResourceId>,
+) -> BTreeMap<&'a ResourceId, BTreeSet<&'a ResourceId>> {
+    let mut dependents: BTreeMap<&ResourceId, BTreeSet<&ResourceId>> = BTreeMap::new();
+    for (id, stray) in input.observed.strays.iter().filter(|(id, _)| strays.contains(id)) {
+        for dependency in
+            stray.dependencies.iter().filter(|dependency| *dependency != id && strays.contains(dependency))
+        {
+            dependents.entry(dependency).or_default().insert(id);
+        }
+    }
+    dependents
+}
+
+/// Each stray after all that depend on it. What was observed is not checked as a graph is: a circle is broken at its
+/// smallest id, since something must go first.
+fn dependents_first<'a>(
+    strays: &BTreeSet<&'a ResourceId>,
+    dependents: &BTreeMap<&'a ResourceId, BTreeSet<&'a ResourceId>>,
+) -> Vec<&'a ResourceId> {
+    let mut left: BTreeMap<&ResourceId, usize> =
+        strays.iter().map(|id| (*id, dependents.get(id).map_or(0, BTreeSet::len))).collect();
+    let mut below: BTreeMap<&ResourceId, Vec<&ResourceId>> = BTreeMap::new();
+    for (dependency, above) in dependents {
+        for id in above {
+            below.entry(id).or_default().push(dependency);
+        }
+    }
+    let mut ready: BTreeSet<&ResourceId> = left.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
+    let mut order = Vec::with_capacity(strays.len());
+    while let Some(id) = ready.pop_first().or_else(|| left.keys().next().copied()) {
+        left.remove(id);
+        order.push(id);
+        for dependency in below.get(id).into_iter().flatten() {
+            if let Some(count) = left.get_mut(dependency) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.insert(dependency);
+                }
+            }
+        }
+    }
+    order
+}
