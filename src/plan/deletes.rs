@@ -1,14 +1,15 @@
 //! Deletes: what is ours, there, and not desired goes, each after all that depends on it.
 //!
 //! Invariants: what could not be seen is not deleted, nor is anything under it; nothing is deleted at a place where
-//! something that is desired waits, since that may still use it.
+//! something that is desired waits, since that may still use it; what lives inside Postgres is not dropped when its
+//! Postgres goes, since the data moves to the trash and comes back whole (rule 4); no plan drops a database.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::disruption;
 use super::input::Input;
 use super::value::{Action, Reason, Step, Waiting, WaitsFor};
-use crate::model::{Executor, Observation, ResourceId, Stray};
+use crate::model::{Executor, Kind, Observation, ResourceId, Stray};
 
 /// The last stage, and what cannot be deleted yet.
 pub(super) struct Removal {
@@ -23,10 +24,14 @@ pub(super) fn plan(input: &Input<'_>, held: &[Waiting]) -> Removal {
     if strays.is_empty() {
         return removal;
     }
+    let lives_on = input.desired.in_order().any(|resource| resource.id.kind == Kind::Instance);
     let places = places_in_use(input, held);
     let dependents = dependents(input, &strays);
     let mut fates: BTreeMap<&ResourceId, Fate> = BTreeMap::new();
     for id in dependents_first(&strays, &dependents) {
+        if is_inside_postgres(id.kind) && (!lives_on || depends_on_postgres_that_goes(input, id)) {
+            continue;
+        }
         let above = dependents.get(id).into_iter().flatten().filter_map(|above| fates.get(above));
         let mut after = BTreeSet::new();
         let mut on = BTreeSet::new();
@@ -35,8 +40,13 @@ pub(super) fn plan(input: &Input<'_>, held: &[Waiting]) -> Removal {
             on.extend(fate.blocked.iter().cloned());
         }
         let fate = match input.observed.resources.get(id) {
-            None | Some(Observation::Absent) => Fate { after, blocked: on },
+            None => removal.wait(id, None, WaitsFor::Unknown { why: "it was not looked at".to_owned() }),
+            Some(Observation::Absent) => Fate { after, blocked: on },
             Some(Observation::Unknown { why }) => removal.wait(id, None, WaitsFor::Unknown { why: why.clone() }),
+            Some(Observation::Present(_)) if id.kind == Kind::Database => {
+                let why = "dropping a database loses its rows: only a person does that".to_owned();
+                removal.wait(id, Some(Action::Delete), WaitsFor::Person { why })
+            }
             Some(Observation::Present(present)) => match (input.observed.strays.get(id), on.is_empty()) {
                 (None, _) => {
                     removal.wait(id, None, WaitsFor::Unknown { why: "who can delete it is not known".to_owned() })
@@ -80,6 +90,37 @@ impl Removal {
         });
         Fate { after: BTreeSet::from([id.clone()]), blocked: BTreeSet::new() }
     }
+}
+
+/// Whether things of this kind are part of Postgres' own data.
+fn is_inside_postgres(kind: Kind) -> bool {
+    match kind {
+        Kind::Role | Kind::Database | Kind::Extension | Kind::Script => true,
+        Kind::Record
+        | Kind::Directory
+        | Kind::File
+        | Kind::Certificate
+        | Kind::Network
+        | Kind::Service
+        | Kind::Etcd
+        | Kind::EtcdUser
+        | Kind::PatroniConfig
+        | Kind::Instance => false,
+    }
+}
+
+fn depends_on_postgres_that_goes(input: &Input<'_>, id: &ResourceId) -> bool {
+    let mut open = vec![id];
+    let mut visited = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        if matches!(id.kind, Kind::Instance | Kind::Service) && !input.desired.contains(id) {
+            return true;
+        }
+        if visited.insert(id) {
+            open.extend(input.observed.strays.get(id).into_iter().flat_map(|stray| &stray.dependencies));
+        }
+    }
+    false
 }
 
 /// All that is not desired, seen or named as a stray.

@@ -5,15 +5,21 @@
 //! that could not be seen; what holds data is never recreated.
 
 mod changes;
+pub mod check;
 mod deletes;
 pub mod disruption;
 mod input;
 mod kinds;
 mod parameters;
 mod planner;
+pub mod simulate;
+pub mod text;
 mod value;
 
 pub use input::{Input, Outcome, nothing_there};
 pub use parameters::restart_required;
 pub use planner::plan;
 pub use value::{Action, Change, Disruption, Plan, Purpose, Reason, Stage, Step, Waiting, WaitsFor};
+
+#[cfg(test)]
+mod tests;

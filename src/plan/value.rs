@@ -160,6 +160,11 @@ pub enum WaitsFor {
         /// Those that wait.
         on: BTreeSet<ResourceId>,
     },
+    /// For a person's word: no plan does this by itself.
+    Person {
+        /// Why, as a sentence for people.
+        why: String,
+    },
     /// A delete: for what is desired at the same place and waits, since it may still use what is to be deleted.
     Desired {
         /// Those that wait.

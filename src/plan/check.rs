@@ -1,0 +1,334 @@
+//! An independent checker of a finished plan: it re-tests every invariant against the input, and shares no code with
+//! the planner.
+//!
+//! Invariant: it never changes its mind about order: a step may only wait for steps of its own stage that stand
+//! before it, which also rules out circles.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::input::Input;
+use super::value::{Action, Plan, Purpose, Step};
+use crate::model::{Attributes, Dependency, Kind, Observation, ResourceId};
+
+/// What is wrong with a plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Violation {
+    /// A stage has no steps.
+    #[error("stage {0} is empty")]
+    EmptyStage(usize),
+    /// A delete in a stage of creates and updates, or the other way round.
+    #[error("{0} is in a stage for something else")]
+    WrongStage(ResourceId),
+    /// Stages for creates and updates come after a stage for deletes.
+    #[error("stage {0} creates or updates after deletes")]
+    StageOrder(usize),
+    /// One resource has two steps.
+    #[error("{0} has two steps")]
+    Twice(ResourceId),
+    /// A resource has a step and waits.
+    #[error("{0} has a step and waits")]
+    StepAndWaiting(ResourceId),
+    /// Something that was not seen is touched.
+    #[error("{0} is touched although it was not seen")]
+    TouchesUnknown(ResourceId),
+    /// A create of something that is there, or a change of something that is not.
+    #[error("{0}: the action does not fit what was seen")]
+    ActionMismatch(ResourceId),
+    /// What holds data is deleted to be made again.
+    #[error("{0} holds data and is recreated")]
+    RecreatesData(ResourceId),
+    /// Something undesired is made, or something desired is deleted.
+    #[error("{0}: the action does not fit what is desired")]
+    NotAsDesired(ResourceId),
+    /// A step does not wait for a step that it depends on.
+    #[error("{of} does not wait for {on}")]
+    DoesNotWait {
+        /// Whose step.
+        of: ResourceId,
+        /// What it should wait for.
+        on: ResourceId,
+    },
+    /// A step depends on something that is neither there nor made before.
+    #[error("{of} needs {on}, which is not there")]
+    Missing {
+        /// Whose step.
+        of: ResourceId,
+        /// What is missing.
+        on: ResourceId,
+    },
+    /// A step waits for something that is no earlier step of its stage.
+    #[error("{of} waits for {on}, which is no earlier step of its stage")]
+    BadAfter {
+        /// Whose step.
+        of: ResourceId,
+        /// What it waits for.
+        on: ResourceId,
+    },
+    /// What it is made from changes, and it has no step and does not wait.
+    #[error("{of} is made from {from}, which changes, and is left as it is")]
+    NotCascaded {
+        /// Whose step is missing.
+        of: ResourceId,
+        /// What changes.
+        from: ResourceId,
+    },
+    /// Something is not as desired, and the plan says nothing about it.
+    #[error("{0} is not as desired and is forgotten")]
+    Forgotten(ResourceId),
+    /// A database is dropped, or something inside a Postgres that goes itself: its rows could not come back.
+    #[error("{0} is dropped, and its rows with it")]
+    LosesRows(ResourceId),
+    /// Something is deleted at a place where something desired waits, which may still use it.
+    #[error("{of} is deleted where {waiting} waits")]
+    DeletedBesideWaiting {
+        /// What is deleted.
+        of: ResourceId,
+        /// What waits.
+        waiting: ResourceId,
+    },
+    /// A delete does not name the object that was seen.
+    #[error("{0}: the delete does not name the object that was seen")]
+    WrongObject(ResourceId),
+}
+
+/// Tests a plan against what it was made from.
+///
+/// # Errors
+/// All violations, in a stable order.
+pub fn check(plan: &Plan, input: &Input<'_>) -> Result<(), Vec<Violation>> {
+    let mut checker = Checker::new(plan, input);
+    checker.stages();
+    for (id, at) in checker.places.clone() {
+        if let Some(step) = checker.at(at) {
+            checker.step(id, at, step);
+        }
+    }
+    checker.nothing_forgotten();
+    if checker.found.is_empty() { Ok(()) } else { Err(checker.found.into_iter().collect()) }
+}
+
+/// Where a step stands: stage, then place in the stage.
+type Place = (usize, usize);
+
+struct Checker<'a> {
+    plan: &'a Plan,
+    input: &'a Input<'a>,
+    places: BTreeMap<&'a ResourceId, Place>,
+    waiting: BTreeSet<&'a ResourceId>,
+    found: BTreeSet<Violation>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(plan: &'a Plan, input: &'a Input<'a>) -> Self {
+        let mut places = BTreeMap::new();
+        let mut found = BTreeSet::new();
+        for (stage_index, stage) in plan.stages.iter().enumerate() {
+            for (index, step) in stage.steps.iter().enumerate() {
+                if places.insert(&step.resource, (stage_index, index)).is_some() {
+                    found.insert(Violation::Twice(step.resource.clone()));
+                }
+            }
+        }
+        let waiting = plan.waiting.iter().map(|waiting| &waiting.resource).collect();
+        Self { plan, input, places, waiting, found }
+    }
+
+    fn at(&self, (stage, index): Place) -> Option<&'a Step> {
+        self.plan.stages.get(stage)?.steps.get(index)
+    }
+
+    fn seen(&self, id: &ResourceId) -> Option<&'a Observation> {
+        self.input.observed.resources.get(id)
+    }
+
+    fn is_there(&self, id: &ResourceId) -> bool {
+        matches!(self.seen(id), Some(Observation::Present(_)))
+    }
+
+    fn stages(&mut self) {
+        let mut removing = false;
+        for (index, stage) in self.plan.stages.iter().enumerate() {
+            if stage.steps.is_empty() {
+                self.found.insert(Violation::EmptyStage(index));
+            }
+            let removes = stage.purpose == Purpose::Remove;
+            if removing && !removes {
+                self.found.insert(Violation::StageOrder(index));
+            }
+            removing |= removes;
+            for step in stage.steps.iter().filter(|step| (step.action == Action::Delete) != removes) {
+                self.found.insert(Violation::WrongStage(step.resource.clone()));
+            }
+        }
+    }
+
+    fn step(&mut self, id: &ResourceId, at: Place, step: &Step) {
+        if self.waiting.contains(id) {
+            self.found.insert(Violation::StepAndWaiting(id.clone()));
+        }
+        for on in &step.after {
+            let earlier = self.places.get(on).is_some_and(|(stage, index)| *stage == at.0 && *index < at.1);
+            if !earlier {
+                self.found.insert(Violation::BadAfter { of: id.clone(), on: on.clone() });
+            }
+        }
+        if (step.action == Action::Delete) == self.input.desired.contains(id) {
+            self.found.insert(Violation::NotAsDesired(id.clone()));
+        }
+        self.fits_what_was_seen(id, step);
+        if step.action == Action::Delete {
+            self.deleted_after_its_dependents(id, at, step);
+        } else {
+            self.stands_on_its_dependencies(id, at, step);
+        }
+    }
+
+    fn fits_what_was_seen(&mut self, id: &ResourceId, step: &Step) {
+        let violation = match (self.seen(id), step.action) {
+            (None | Some(Observation::Unknown { .. }), _) => Violation::TouchesUnknown,
+            (Some(Observation::Absent), Action::Recreate | Action::Update | Action::Delete)
+            | (Some(Observation::Present(_)), Action::Create) => Violation::ActionMismatch,
+            (Some(Observation::Present(present)), Action::Recreate) if holds_data(&present.attributes) => {
+                Violation::RecreatesData
+            }
+            (Some(Observation::Present(present)), Action::Delete | Action::Recreate)
+                if present.object != step.object =>
+            {
+                Violation::WrongObject
+            }
+            (Some(Observation::Absent), Action::Create)
+            | (Some(Observation::Present(_)), Action::Recreate | Action::Update | Action::Delete) => return,
+        };
+        self.found.insert(violation(id.clone()));
+    }
+
+    fn stands_on_its_dependencies(&mut self, id: &ResourceId, at: Place, step: &Step) {
+        let Some(resource) = self.input.desired.get(id) else { return };
+        for on in resource.dependencies.keys() {
+            match self.places.get(on) {
+                Some((stage, _)) if *stage < at.0 || step.after.contains(on) => {}
+                Some(_) => {
+                    self.found.insert(Violation::DoesNotWait { of: id.clone(), on: on.clone() });
+                }
+                None if self.is_there(on) && !self.waiting.contains(on) => {}
+                None => {
+                    self.found.insert(Violation::Missing { of: id.clone(), on: on.clone() });
+                }
+            }
+        }
+    }
+
+    fn deleted_after_its_dependents(&mut self, id: &ResourceId, at: Place, step: &Step) {
+        if id.kind == Kind::Database || self.is_kept_inside(id) {
+            self.found.insert(Violation::LosesRows(id.clone()));
+        }
+        let desired = self.input.desired;
+        let beside = self.waiting.iter().find(|id| desired.get(id).is_some_and(|held| held.executor == step.executor));
+        if let Some(waiting) = beside {
+            let waiting = (*waiting).clone();
+            self.found.insert(Violation::DeletedBesideWaiting { of: id.clone(), waiting });
+        }
+        let strays = &self.input.observed.strays;
+        for (above, _) in strays.iter().filter(|(_, stray)| stray.dependencies.contains(id)) {
+            let in_circle = strays.get(id).is_some_and(|stray| reaches(self.input, &stray.dependencies, above));
+            if above == id || in_circle || self.input.desired.contains(above) || self.is_kept_inside(above) {
+                continue;
+            }
+            let waits = match self.places.get(above) {
+                Some((stage, _)) => *stage < at.0 || step.after.contains(above),
+                None => matches!(self.seen(above), Some(Observation::Absent)),
+            };
+            if !waits {
+                self.found.insert(Violation::DoesNotWait { of: id.clone(), on: above.clone() });
+            }
+        }
+    }
+
+    /// Whether it is part of the data of a Postgres that is not desired any more.
+    fn is_kept_inside(&self, id: &ResourceId) -> bool {
+        let inside = [Kind::Role, Kind::Database, Kind::Extension, Kind::Script].contains(&id.kind);
+        let stays = |kind| self.input.desired.in_order().any(|resource| resource.id.kind == kind);
+        let strays = &self.input.observed.strays;
+        let goes = |postgres: &ResourceId| {
+            [Kind::Instance, Kind::Service].contains(&postgres.kind)
+                && !self.input.desired.contains(postgres)
+                && strays.get(id).is_some_and(|stray| reaches(self.input, &stray.dependencies, postgres))
+        };
+        inside && (!stays(Kind::Instance) || strays.keys().any(goes))
+    }
+
+    fn nothing_forgotten(&mut self) {
+        for resource in self.input.desired.in_order() {
+            let id = &resource.id;
+            if self.places.contains_key(id) || self.waiting.contains(id) {
+                continue;
+            }
+            let settled = match self.seen(id) {
+                Some(Observation::Present(present)) => {
+                    !present.needs_recreate
+                        && present.error.is_none()
+                        && !self.input.forced.contains(id)
+                        && may_stay(resource, &present.attributes)
+                }
+                None | Some(Observation::Absent | Observation::Unknown { .. }) => false,
+            };
+            if !settled {
+                self.found.insert(Violation::Forgotten(id.clone()));
+            }
+            let changed = resource
+                .dependencies
+                .iter()
+                .find(|(on, why)| **why == Dependency::Content && self.places.contains_key(on));
+            if let Some((from, _)) = changed {
+                self.found.insert(Violation::NotCascaded { of: id.clone(), from: from.clone() });
+            }
+        }
+        for (id, observation) in &self.input.observed.resources {
+            let spoken_for = self.places.contains_key(id) || self.waiting.contains(id) || self.is_kept_inside(id);
+            if !self.input.desired.contains(id) && !spoken_for && *observation != Observation::Absent {
+                self.found.insert(Violation::Forgotten(id.clone()));
+            }
+        }
+    }
+}
+
+/// Whether `target` is among `from` or under them.
+fn reaches(input: &Input<'_>, from: &BTreeSet<ResourceId>, target: &ResourceId) -> bool {
+    let mut open: Vec<&ResourceId> = from.iter().collect();
+    let mut visited = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        if id == target {
+            return true;
+        }
+        if visited.insert(id) {
+            open.extend(input.observed.strays.get(id).into_iter().flat_map(|stray| &stray.dependencies));
+        }
+    }
+    false
+}
+
+/// What a delete and a create would lose, or bring into disorder.
+fn holds_data(attributes: &Attributes) -> bool {
+    match attributes {
+        Attributes::Record { .. }
+        | Attributes::Directory { .. }
+        | Attributes::PatroniConfig(_)
+        | Attributes::Role(_)
+        | Attributes::Database { .. }
+        | Attributes::Extension { .. }
+        | Attributes::Script { .. } => true,
+        Attributes::File { .. }
+        | Attributes::Certificate(_)
+        | Attributes::Network { .. }
+        | Attributes::Service(_)
+        | Attributes::Etcd { .. }
+        | Attributes::EtcdUser { .. }
+        | Attributes::Instance(_) => false,
+    }
+}
+
+/// Whether what is there may be left alone. Only kinds with open attributes, and resources that name what may differ,
+/// are allowed any difference at all.
+fn may_stay(resource: &crate::model::Resource, observed: &Attributes) -> bool {
+    resource.attributes == *observed || resource.id.kind == Kind::Extension || !resource.may_differ.is_empty()
+}

@@ -1,0 +1,92 @@
+//! The world as it would be if steps succeeded: for previews and for stating properties of plans.
+//!
+//! Invariant: it decides nothing. A step makes its resource what is desired, or takes it away.
+
+use super::value::{Action, Plan, Stage, Step};
+use crate::model::{Attributes, Digest, Graph, Kind, Observation, Observed, Present, ResourceId};
+
+/// The world after all stages of a plan.
+#[must_use]
+pub fn apply(plan: &Plan, desired: &Graph, observed: &Observed) -> Observed {
+    let mut world = observed.clone();
+    for stage in &plan.stages {
+        apply_stage(stage, desired, &mut world, |_| true);
+    }
+    world
+}
+
+/// Runs a stage in `world`. `succeeds` says whether a step succeeds; one whose predecessors did not all succeed is
+/// not tried. Gives the steps that were tried and failed.
+pub fn apply_stage<'a>(
+    stage: &'a Stage,
+    desired: &Graph,
+    world: &mut Observed,
+    mut succeeds: impl FnMut(&Step) -> bool,
+) -> Vec<&'a Step> {
+    let mut undone: Vec<&ResourceId> = Vec::new();
+    let mut failed = Vec::new();
+    for step in &stage.steps {
+        if step.after.iter().any(|id| undone.contains(&id)) {
+            undone.push(&step.resource);
+        } else if succeeds(step) {
+            run(step, desired, world);
+        } else {
+            undone.push(&step.resource);
+            failed.push(step);
+        }
+    }
+    failed
+}
+
+fn run(step: &Step, desired: &Graph, world: &mut Observed) {
+    match step.action {
+        Action::Create | Action::Recreate | Action::Update => {
+            let Some(resource) = desired.get(&step.resource) else { return };
+            let mut present = Present::new(as_seen(&resource.attributes));
+            if carries_its_digest(step.resource.kind) {
+                present.applied = desired.digest(&step.resource).cloned();
+                present.object = Some(format!("object-{}", Digest::of(&step.resource).short()));
+            }
+            world.resources.insert(step.resource.clone(), Observation::Present(present));
+        }
+        Action::Delete => {
+            world.resources.remove(&step.resource);
+            world.strays.remove(&step.resource);
+        }
+    }
+}
+
+/// The version that an installed extension shows when the spec left it open.
+const SOME_VERSION: &str = "1.0";
+/// The schema that an installed extension shows when the spec left it open.
+const SOME_SCHEMA: &str = "public";
+
+fn as_seen(attributes: &Attributes) -> Attributes {
+    if let Attributes::Extension { database, name, version, schema } = attributes {
+        return Attributes::Extension {
+            database: database.clone(),
+            name: name.clone(),
+            version: version.clone().or_else(|| Some(SOME_VERSION.to_owned())),
+            schema: schema.clone().or_else(|| Some(SOME_SCHEMA.to_owned())),
+        };
+    }
+    attributes.clone()
+}
+
+/// Objects of the Swarm carry the digest they were applied with as a label.
+fn carries_its_digest(kind: Kind) -> bool {
+    match kind {
+        Kind::Record | Kind::Network | Kind::Service => true,
+        Kind::Directory
+        | Kind::File
+        | Kind::Certificate
+        | Kind::Etcd
+        | Kind::EtcdUser
+        | Kind::PatroniConfig
+        | Kind::Instance
+        | Kind::Role
+        | Kind::Database
+        | Kind::Extension
+        | Kind::Script => false,
+    }
+}

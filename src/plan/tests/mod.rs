@@ -1,0 +1,8 @@
+//! Tests of the planner: golden plans named by scenario, properties of random graphs, and plans that the checker
+//! must refuse.
+
+mod golden;
+mod properties;
+mod refused;
+mod rules;
+mod world;
