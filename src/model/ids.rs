@@ -27,13 +27,26 @@ pub struct IdError {
 pub const ID_RULE: &str = "1-36 characters, only lowercase letters, digits and hyphens, \
      starting and ending with a letter or digit, without two hyphens in a row";
 
+/// The most characters of a derived id that we put in a schema: database, service and host id with two hyphens.
+pub const LABEL_CHARS_MAX: usize = 3 * ID_CHARS_MAX + 2;
+
+/// The rule for derived ids, as it is told to people.
+pub const LABEL_RULE: &str = "lowercase letters, digits and single hyphens, 110 characters at most";
+
+/// [`LABEL_RULE`], and without its length [`ID_RULE`], as a regular expression for JSON Schema.
+pub const LABEL_PATTERN: &str = "^[a-z0-9]+(-[a-z0-9]+)*$";
+
+/// The rule of [`NodeName`] as a regular expression for JSON Schema.
+pub const NODE_NAME_PATTERN: &str = "^n[1-9][0-9]{0,3}$";
+
 fn chosen_id_is_valid(text: &str) -> bool {
     text.len() <= ID_CHARS_MAX && label_is_valid(text)
 }
 
 fn label_is_valid(text: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(alphanumeric)
+    text.len() <= LABEL_CHARS_MAX
+        && text.starts_with(alphanumeric)
         && text.ends_with(alphanumeric)
         && !text.contains("--")
         && text.chars().all(|c| alphanumeric(c) || c == '-')
@@ -49,7 +62,7 @@ fn node_is_valid(text: &str) -> bool {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr, $rule:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr, $rule:expr, $pattern:expr, $chars_max:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -79,6 +92,20 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "pattern": $pattern, "maxLength": $chars_max})
             }
         }
 
@@ -112,27 +139,35 @@ macro_rules! id {
 
 id!(
     /// One Swarm cluster and the databases on it; the level below `pgmoor/v1/` in every topic.
-    FleetId, "fleet id", chosen_id_is_valid, ID_RULE
+    FleetId, "fleet id", chosen_id_is_valid, ID_RULE, LABEL_PATTERN, ID_CHARS_MAX
 );
 id!(
     /// One machine of the Swarm. Default: its short hostname.
-    HostId, "host id", chosen_id_is_valid, ID_RULE
+    HostId, "host id", chosen_id_is_valid, ID_RULE, LABEL_PATTERN, ID_CHARS_MAX
 );
 id!(
     /// One database: what a spec topic describes.
-    DatabaseId, "database id", chosen_id_is_valid, ID_RULE
+    DatabaseId, "database id", chosen_id_is_valid, ID_RULE, LABEL_PATTERN, ID_CHARS_MAX
 );
 id!(
     /// A running `pgmoor serve`; the same text as the host id it runs on.
-    ControllerId, "controller id", chosen_id_is_valid, ID_RULE
+    ControllerId, "controller id", chosen_id_is_valid, ID_RULE, LABEL_PATTERN, ID_CHARS_MAX
 );
 id!(
     /// `n1`, `n2`, …: one writable primary with its replicas.
-    NodeName, "node name", node_is_valid, "an n and a number from 1, for example n1"
+    NodeName, "node name", node_is_valid, "an n and a number from 1, for example n1", NODE_NAME_PATTERN, 5
 );
 id!(
     /// One Postgres under Patroni on one host: `{db}-{node}-{hash of the host}`; up to 51 characters.
-    InstanceId, "instance id", label_is_valid, "lowercase letters, digits and single hyphens"
+    InstanceId, "instance id", label_is_valid, LABEL_RULE, LABEL_PATTERN, LABEL_CHARS_MAX
+);
+id!(
+    /// One container beside a database, on one host.
+    ServiceInstanceId, "service instance id", label_is_valid, LABEL_RULE, LABEL_PATTERN, LABEL_CHARS_MAX
+);
+id!(
+    /// One operation that a person asked for; a UUID.
+    TaskId, "task id", label_is_valid, LABEL_RULE, LABEL_PATTERN, LABEL_CHARS_MAX
 );
 
 impl NodeName {

@@ -19,7 +19,7 @@ pub use catalogue::Catalogue;
 pub use digest::Digest;
 pub use graph::{Graph, GraphError};
 pub use health::Health;
-pub use ids::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope};
+pub use ids::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope, ServiceInstanceId, TaskId};
 pub use observed::{Observation, Observed, Present, Stray};
 pub use record::{FleetRecord, Record};
 pub use resource::{Attributes, Dependency, Executor, Kind, Payload, Resource, ResourceId};

@@ -1,0 +1,50 @@
+//! Requests: which verbs this build knows, and what their payloads are.
+//!
+//! `plan` takes a spec as its whole payload, so that one file serves both `commands/plan` and `spec`; it changes
+//! nothing and needs no correlation id (the answer names the digest of the payload).
+
+use super::faults::{Code, Fault};
+use super::topics::Verb;
+
+/// A request that this build acts on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// What would this spec change? The payload is to be read with [`super::accept`].
+    Plan,
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// The message was retained, or this build knows no such verb.
+pub fn parse(verb: &Verb, retained: bool) -> Result<Command, Vec<Fault>> {
+    let mut faults = Vec::new();
+    if retained {
+        faults.push(
+            Fault::new(Code::RetainedCommand, "", "a command must not be retained: it would run at each reconnect")
+                .hint("publish it without the retain flag, and clear the topic with an empty retained message"),
+        );
+    }
+    if verb.as_str() != Verb::PLAN {
+        faults.push(
+            Fault::new(Code::UnknownCommand, "", format!("there is no command \"{}\"", verb.as_str()))
+                .hint(format!("commands of this build: {}", Verb::PLAN)),
+        );
+    }
+    if faults.is_empty() { Ok(Command::Plan) } else { Err(faults) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_and_live_commands_are_taken() {
+        let verb = |text| Verb::parse(text).unwrap();
+        assert_eq!(parse(&verb("plan"), false), Ok(Command::Plan));
+        let codes = |faults: Vec<Fault>| faults.iter().map(|fault| fault.code).collect::<Vec<_>>();
+        assert_eq!(parse(&verb("plan"), true).map_err(codes), Err(vec![Code::RetainedCommand]));
+        let both = parse(&verb("drop"), true).map_err(codes);
+        assert_eq!(both, Err(vec![Code::RetainedCommand, Code::UnknownCommand]));
+    }
+}

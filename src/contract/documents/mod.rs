@@ -1,0 +1,34 @@
+//! The documents that pgmoor publishes, and the small ones that people publish besides specs.
+//!
+//! Invariants: keys are snake_case; times are RFC 3339 in UTC; a secret has no field to stand in. Readers ignore keys
+//! that they do not know, so a document may grow within a major version; it never loses or redefines a key.
+
+mod command;
+mod controller;
+mod event;
+mod health;
+mod host;
+mod instance;
+mod plan;
+mod status;
+mod time;
+
+pub use command::{CommandOutcome, CommandResult};
+pub use controller::{Availability, Inventory, OnlineState, SyncMarker};
+pub use event::{Event, EventData, EventType, SPEC_VERSION};
+pub use health::HealthDoc;
+pub use host::{DockerState, HostInventory, HostStatus};
+pub use instance::{InstanceState, Role};
+pub use plan::{Action, Change, Counts, Disruption, PlanDoc, PlanStage, PlanState, PlanStep, PlanWait, Reason};
+pub use status::{
+    Condition, ConditionStatus, ConditionType, Connection, ConnectionUser, InstanceSummary, ObservedSpec, State,
+    Status, Verdict, VerdictResult,
+};
+pub use time::Time;
+
+/// The bytes of a document as they are published.
+#[must_use]
+pub fn to_bytes<T: serde::Serialize>(document: &T) -> Vec<u8> {
+    // Our documents have text keys and no custom serialisers that fail, so this cannot be empty; a test holds it.
+    serde_json::to_vec(document).unwrap_or_default()
+}

@@ -1,0 +1,167 @@
+//! `plan`: what pgmoor will do, is doing, or waits for. It shows no secret: passwords and file contents are no
+//! attributes, so a change of one shows as a digest or as a flag.
+
+use serde::{Deserialize, Serialize};
+
+use super::Time;
+use crate::model::{DatabaseId, Digest};
+
+/// A plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlanDoc {
+    /// The database.
+    pub database: DatabaseId,
+    /// Proposed, applying, waiting or done.
+    pub state: PlanState,
+    /// The digest of the plan: equal inputs give equal plans.
+    pub digest: Digest,
+    /// The digest of the spec that it leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Digest>,
+    /// How many resources are created, updated, recreated and deleted.
+    pub counts: Counts,
+    /// The worst disruption of all steps.
+    pub disruption: Disruption,
+    /// The stages: one after another, with a new look at the world between them.
+    pub stages: Vec<PlanStage>,
+    /// What must come first, when it cannot go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<PlanWait>,
+    /// When the plan was made or changed its state.
+    pub updated_at: Time,
+}
+
+impl PlanDoc {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.stages.iter().all(|stage| stage.steps.is_empty())
+    }
+}
+
+/// What becomes of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanState {
+    /// An answer to the question what would happen.
+    Proposed,
+    /// Its steps run.
+    Applying,
+    /// It cannot go on; `waiting` says why.
+    Waiting,
+    /// The world is as the spec asks.
+    Done,
+}
+
+/// How many resources a plan touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Counts {
+    /// Made new.
+    pub create: u32,
+    /// Changed in place.
+    pub update: u32,
+    /// Removed and made again.
+    pub recreate: u32,
+    /// Removed.
+    pub delete: u32,
+}
+
+/// Steps between two looks at the world.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlanStage {
+    /// The steps, each after all that it depends on.
+    pub steps: Vec<PlanStep>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlanStep {
+    /// What is done.
+    pub action: Action,
+    /// To what: `kind::name`.
+    pub resource: String,
+    /// Who does it: `host h`, `primary of n1`, `manager`.
+    pub executor: String,
+    /// Why.
+    pub reason: Reason,
+    /// The reason in words, when there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Which attributes change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// What clients of the database feel.
+    pub disruption: Disruption,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Makes it.
+    Create,
+    /// Changes it in place.
+    Update,
+    /// Removes it and makes it again.
+    Recreate,
+    /// Removes it.
+    Delete,
+}
+
+/// Why a step is in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It is not there.
+    DoesNotExist,
+    /// It is there in a form that only a new creation mends.
+    NeedsRecreate,
+    /// The last attempt failed, or it reports an error.
+    HasError,
+    /// A person asked for it.
+    Forced,
+    /// Something that it is made from changes.
+    DependencyUpdated,
+    /// It differs from what is wanted.
+    HasDiff,
+    /// Nothing wants it any more.
+    NotDesired,
+}
+
+/// A changed attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Change {
+    /// JSON pointer into the resource's attributes.
+    pub pointer: String,
+    /// The value now; none: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<serde_json::Value>,
+    /// The value afterwards; none: there will be none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<serde_json::Value>,
+}
+
+/// What clients of a database feel, from nothing to worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Disruption {
+    /// Nothing.
+    #[default]
+    None,
+    /// New settings, connections stay.
+    Reload,
+    /// Postgres restarts: connections break for seconds.
+    Restart,
+    /// The container is replaced: connections break until the new one serves.
+    Replace,
+}
+
+/// Why a plan cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlanWait {
+    /// What waits: `kind::name`; none: the whole plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// For what, as a sentence for people.
+    pub reason: String,
+}

@@ -1,0 +1,200 @@
+//! `status`: the one document that says how a database stands and what became of the last spec.
+//!
+//! Invariants: `observed` names the last *accepted* spec, which the state and the connection are about; `verdict` is
+//! about the last spec that *came*, so a refused one shows beside the state of the last good one. No field can hold a
+//! password.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Role, Time};
+use crate::contract::faults::Fault;
+use crate::model::{DatabaseId, Digest, Health, HostId, InstanceId, NodeName};
+
+/// How a database stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Status {
+    /// The database.
+    pub database: DatabaseId,
+    /// Where it is in its life.
+    pub state: State,
+    /// The last accepted spec: the user's acknowledgement. None: no spec was ever accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedSpec>,
+    /// What became of the last spec that came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// What is to be said besides; one of each type at most, in the order of the types.
+    pub conditions: Vec<Condition>,
+    /// The instances, in the order of their ids.
+    pub instances: Vec<InstanceSummary>,
+    /// How to reach it, once it can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+    /// Grows by one with each status of the database that this epoch publishes.
+    pub seq: u64,
+    /// The epoch of the controller that says it, as in its availability.
+    pub epoch: u64,
+    /// When this was decided.
+    pub updated_at: Time,
+}
+
+/// Where a database is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its spec is accepted, work has not begun.
+    Pending,
+    /// It is made for the first time.
+    Creating,
+    /// It exists and is changed to what a newer spec asks.
+    Modifying,
+    /// It is as the observed spec asks.
+    Available,
+    /// A deadline has passed: the condition `Stalled` says what it waits for. It goes on when that comes.
+    Stalled,
+    /// A step failed for good until something changes: the condition `Ready` says which.
+    Failed,
+    /// It is taken away.
+    Deleting,
+    /// It is gone; its data is in the trash.
+    Deleted,
+    /// Nothing exists: the only spec that ever came was refused.
+    Rejected,
+}
+
+/// The accepted spec that a status is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ObservedSpec {
+    /// The spec's own generation, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// SHA-256 of the payload as it was published.
+    pub digest: Digest,
+    /// The spec's own token, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_token: Option<String>,
+}
+
+/// What became of a spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Verdict {
+    /// Accepted or rejected.
+    pub result: VerdictResult,
+    /// SHA-256 of the payload as it was published.
+    pub digest: Digest,
+    /// The spec's own generation, if it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Everything that is wrong with it; empty when it was accepted.
+    pub faults: Vec<Fault>,
+    /// When it was judged.
+    pub at: Time,
+}
+
+/// Accepted or rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictResult {
+    /// It is the desired state now.
+    Accepted,
+    /// It changed nothing.
+    Rejected,
+}
+
+/// Something to be said about a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Condition {
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub kind: ConditionType,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// The reason in one word, for programs: `PortInUse`, `Settled`, …
+    pub reason: String,
+    /// The reason as a sentence for people, with what to do.
+    pub message: String,
+    /// Since when `status` has been so.
+    pub since: Time,
+}
+
+/// The kinds of conditions. The set is closed within a version of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ConditionType {
+    /// The database serves as the observed spec asks.
+    Ready,
+    /// Steps are running.
+    Progressing,
+    /// A deadline has passed.
+    Stalled,
+    /// Something must come first, and it is known what.
+    Waiting,
+    /// The spec holds a password; its topic cannot unsay it.
+    SecretInSpec,
+    /// The broker had forgotten the spec.
+    BrokerAmnesia,
+    /// The broker brought a spec back that is known to be superseded.
+    BrokerRewound,
+    /// A resync may be incomplete.
+    SpecSetIncomplete,
+    /// Too many deletes at once: this one waits for a confirmation.
+    DeletionHeld,
+}
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// We cannot see it.
+    Unknown,
+}
+
+/// An instance in a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct InstanceSummary {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its node.
+    pub node: NodeName,
+    /// Its host.
+    pub host: HostId,
+    /// Primary or replica, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// How it is.
+    pub health: Health,
+    /// For example `17.11`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_version: Option<String>,
+}
+
+/// How to reach a database; passwords are in the 0600 credentials file on its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Connection {
+    /// Addresses, the primary's first.
+    pub hosts: Vec<String>,
+    /// The published port; none: it is reachable on its own network and on its host only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The name of the Postgres database.
+    pub database: String,
+    /// A libpq URI without a password.
+    pub uri: String,
+    /// The network to join to reach it without a published port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Who can log in.
+    pub users: Vec<ConnectionUser>,
+}
+
+/// A user of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ConnectionUser {
+    /// The role's name.
+    pub username: String,
+    /// Whether it owns the database.
+    pub db_owner: bool,
+}

@@ -1,0 +1,86 @@
+//! `orchestrator_opts` and `scripts`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is passed on to the orchestrator.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OrchestratorOpts {
+    /// For Docker Swarm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<SwarmOpts>,
+}
+
+/// What is passed on to Docker Swarm.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SwarmOpts {
+    /// Pins the image instead of the catalogue's for the version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9][A-Za-z0-9._:/@-]*$"))]
+    pub image: Option<String>,
+    /// Host directories mounted into the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub extra_volumes: Vec<ExtraVolumeSpec>,
+    /// Swarm networks that the container joins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub extra_networks: Vec<ExtraNetworkSpec>,
+    /// Labels put on service and container.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_labels: BTreeMap<String, String>,
+}
+
+/// A host directory to mount.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExtraVolumeSpec {
+    /// Absolute path of a directory on the host.
+    #[schemars(length(min = 1, max = 256))]
+    pub host_path: String,
+    /// Absolute path in the container.
+    #[schemars(length(min = 1, max = 256))]
+    pub destination_path: String,
+}
+
+/// A Swarm network to join.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExtraNetworkSpec {
+    /// Name or id of an attachable Swarm network.
+    #[schemars(length(min = 1, max = 255))]
+    pub id: String,
+    /// Names of the instance on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 255)))]
+    pub aliases: Vec<String>,
+    /// Options for the network's driver.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+}
+
+/// Statements that run once, each list in one transaction.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScriptsSpec {
+    /// In the database `postgres`, when the instance first serves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 1024)))]
+    pub post_init: Vec<String>,
+    /// In the database itself, after it was created.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 1024)))]
+    pub post_database_create: Vec<String>,
+}
+
+impl fmt::Debug for ScriptsSpec {
+    /// Hidden: a statement may set a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScriptsSpec({} + {} statements)", self.post_init.len(), self.post_database_create.len())
+    }
+}
