@@ -11,6 +11,7 @@ pub mod patroni;
 pub mod postgres;
 pub mod seal;
 pub mod swarm;
+pub mod tls;
 
 use std::net::IpAddr;
 use std::sync::Arc;

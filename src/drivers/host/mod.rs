@@ -2,6 +2,11 @@
 //!
 //! The design calls this room's folder `files`; it also answers for ports and disk, hence `host`.
 
+mod guard;
+mod local;
+
+pub use local::Local;
+
 use async_trait::async_trait;
 
 use super::Result;
