@@ -6,3 +6,5 @@ pub mod contract;
 pub mod drivers;
 pub mod model;
 pub mod plan;
+pub mod runtime;
+pub mod store;

@@ -1,0 +1,199 @@
+//! Reading: one view of the store that does not change while it is used.
+//!
+//! The same questions can be asked inside a write, where the answers include what the write did so far.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use redb::{ReadTransaction, ReadableDatabase as _};
+
+use super::error::{Error, Result};
+use super::rows::{DesiredRow, IntentRow, OutMessage, OutcomeRow};
+use super::tables::{self, RawRow, Table};
+use crate::model::{DatabaseId, FleetRecord, Record, ResourceId, Scope};
+
+/// Where rows are read from; only this room has such places.
+pub(super) trait Source {
+    /// The value of a key.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Rows of a range in the order of their keys, `limit` at most.
+    fn scan(&self, table: Table, range: tables::Range, limit: usize) -> Result<Vec<RawRow>>;
+}
+
+/// One view of the store, as it was when it was opened.
+pub struct Reader {
+    transaction: ReadTransaction,
+}
+
+impl Reader {
+    pub(super) fn new(database: &redb::Database) -> Result<Self> {
+        let transaction =
+            database.begin_read().map_err(|source| Error::Begin(std::sync::Arc::new(redb::Error::from(source))))?;
+        Ok(Self { transaction })
+    }
+}
+
+impl Source for Reader {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let failed = Error::read(table.name());
+        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
+        let value = opened.get(key).map_err(|source| failed(source.into()))?;
+        Ok(value.map(|guard| guard.value().to_vec()))
+    }
+
+    fn scan(&self, table: Table, range: tables::Range, limit: usize) -> Result<Vec<RawRow>> {
+        let failed = Error::read(table.name());
+        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
+        collect(&opened, &range, limit).map_err(|source| failed(source.into()))
+    }
+}
+
+pub(super) fn collect(
+    table: &impl redb::ReadableTable<&'static [u8], &'static [u8]>,
+    range: &tables::Range,
+    limit: usize,
+) -> std::result::Result<Vec<RawRow>, redb::StorageError> {
+    fn borrowed(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+        bound.as_ref().map(Vec::as_slice)
+    }
+    let mut rows = Vec::new();
+    for row in table.range::<&[u8]>((borrowed(&range.0), borrowed(&range.1)))?.take(limit) {
+        let (key, value) = row?;
+        rows.push((key.value().to_vec(), value.value().to_vec()));
+    }
+    Ok(rows)
+}
+
+/// A message that waits, with its place in the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place: messages go out in the order of these numbers.
+    pub seq: u64,
+    /// The message.
+    pub message: OutMessage,
+}
+
+/// The questions one can ask. Implemented by [`Reader`] and by [`super::Writer`].
+#[expect(private_bounds, reason = "sealed: only this room has sources of rows")]
+pub trait Rows: Source {
+    /// What intake knows of a database.
+    ///
+    /// # Errors
+    /// The store cannot be read; so with all that follow.
+    fn desired(&self, database: &DatabaseId) -> Result<Option<DesiredRow>> {
+        row(self, Table::Desired, database.as_str().as_bytes())
+    }
+
+    /// The same for all databases.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn all_desired(&self) -> Result<BTreeMap<DatabaseId, DesiredRow>> {
+        by_database(self, Table::Desired)
+    }
+
+    /// What a person asked for; nothing, when nothing is stored.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn intent(&self, database: &DatabaseId) -> Result<IntentRow> {
+        Ok(row(self, Table::Intents, database.as_str().as_bytes())?.unwrap_or_default())
+    }
+
+    /// The record of a database.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn record(&self, database: &DatabaseId) -> Result<Option<Record>> {
+        row(self, Table::Records, database.as_str().as_bytes())
+    }
+
+    /// The records of all databases.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn all_records(&self) -> Result<BTreeMap<DatabaseId, Record>> {
+        by_database(self, Table::Records)
+    }
+
+    /// The record of the fleet.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn fleet_record(&self) -> Result<Option<FleetRecord>> {
+        row(self, Table::Fleet, FLEET_KEY)
+    }
+
+    /// The failed attempts of a scope.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn outcomes(&self, scope: &Scope) -> Result<BTreeMap<ResourceId, OutcomeRow>> {
+        let range = tables::starting_with(tables::outcomes_prefix(scope));
+        let rows = self.scan(Table::Outcomes, range, usize::MAX)?;
+        rows.iter()
+            .map(|(_, value)| Table::Outcomes.decode::<OutcomeRow>(value).map(|row| (row.resource.clone(), row)))
+            .collect()
+    }
+
+    /// Messages that wait with a place after `after`, in order, `limit` at most.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn messages_after(&self, after: Option<u64>, limit: usize) -> Result<Vec<Waiting>> {
+        let from = after.map_or(Bound::Unbounded, |seq| Bound::Excluded(tables::number_key(seq)));
+        self.scan(Table::Messages, (from, Bound::Unbounded), limit)?
+            .iter()
+            .map(|(key, value)| {
+                let seq = tables::key_number(Table::Messages, key)?;
+                Ok(Waiting { seq, message: Table::Messages.decode(value)? })
+            })
+            .collect()
+    }
+
+    /// What was last said on a retained topic; none when nothing was, or when it was cleared.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn last_said(&self, topic: &str) -> Result<Option<OutMessage>> {
+        row(self, Table::Retained, topic.as_bytes())
+    }
+
+    /// The retained topics on which we last said something, of those that begin with `prefix`.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn topics_said(&self, prefix: &str) -> Result<Vec<String>> {
+        let range =
+            if prefix.is_empty() { tables::everything() } else { tables::starting_with(prefix.as_bytes().to_vec()) };
+        let rows = self.scan(Table::Retained, range, usize::MAX)?;
+        Ok(rows.iter().map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect())
+    }
+}
+
+impl<S: Source> Rows for S {}
+
+pub(super) const FLEET_KEY: &[u8] = b"fleet";
+
+pub(super) fn row<S, T>(source: &S, table: Table, key: &[u8]) -> Result<Option<T>>
+where
+    S: Source + ?Sized,
+    T: serde::de::DeserializeOwned,
+{
+    source.get(table, key)?.map(|value| table.decode(&value)).transpose()
+}
+
+fn by_database<S, T>(source: &S, table: Table) -> Result<BTreeMap<DatabaseId, T>>
+where
+    S: Source + ?Sized,
+    T: serde::de::DeserializeOwned,
+{
+    let rows = source.scan(table, tables::everything(), usize::MAX)?;
+    rows.iter()
+        .map(|(key, value)| {
+            let id = DatabaseId::parse(&String::from_utf8_lossy(key))
+                .map_err(|error| Error::Decode { table: table.name(), why: error.to_string() })?;
+            Ok((id, table.decode(value)?))
+        })
+        .collect()
+}

@@ -1,0 +1,192 @@
+//! Writing: what one piece of work may change, and how all of it is undone when it fails.
+//!
+//! Invariant: a piece of work is atomic. Each change remembers what was there before; when the work fails or panics,
+//! the changes are taken back in reverse order and others in the same transaction do not notice.
+
+use std::sync::Arc;
+
+use redb::{ReadableTable as _, WriteTransaction};
+
+use super::error::{Error, Result};
+use super::reader::{self, FLEET_KEY, Rows as _, Source};
+use super::rows::{DesiredRow, IntentRow, OutcomeRow};
+use super::tables::{self, RawRow, Table};
+use crate::model::{DatabaseId, FleetRecord, Record, ResourceId, Scope};
+
+/// One piece of work inside a transaction.
+pub struct Writer<'t> {
+    transaction: &'t WriteTransaction,
+    undo: Vec<Change>,
+    said: bool,
+}
+
+struct Change {
+    table: Table,
+    key: Vec<u8>,
+    before: Option<Vec<u8>>,
+}
+
+impl<'t> Writer<'t> {
+    pub(super) fn new(transaction: &'t WriteTransaction) -> Self {
+        Self { transaction, undo: Vec::new(), said: false }
+    }
+
+    /// Whether anything was changed.
+    pub(super) fn changed(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
+    /// Whether a message was put in the outbox.
+    pub(super) fn said(&self) -> bool {
+        self.said
+    }
+
+    pub(super) fn note_said(&mut self) {
+        self.said = true;
+    }
+
+    /// Takes everything back.
+    pub(super) fn undo(mut self) -> Result<()> {
+        while let Some(Change { table, key, before }) = self.undo.pop() {
+            self.apply(table, &key, before.as_deref())?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        let failed = Error::write(table.name());
+        let mut opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
+        let before = match value {
+            Some(value) => opened.insert(key, value),
+            None => opened.remove(key),
+        };
+        Ok(before.map_err(|source| failed(source.into()))?.map(|guard| guard.value().to_vec()))
+    }
+
+    pub(super) fn put_raw(&mut self, table: Table, key: Vec<u8>, value: &[u8]) -> Result<()> {
+        let before = self.apply(table, &key, Some(value))?;
+        self.undo.push(Change { table, key, before });
+        Ok(())
+    }
+
+    pub(super) fn put<T: serde::Serialize>(&mut self, table: Table, key: Vec<u8>, row: &T) -> Result<()> {
+        let value = table.encode(row)?;
+        self.put_raw(table, key, &value)
+    }
+
+    /// Removes a row and says whether it was there.
+    pub(super) fn remove(&mut self, table: Table, key: Vec<u8>) -> Result<bool> {
+        let before = self.apply(table, &key, None)?;
+        let was_there = before.is_some();
+        if was_there {
+            self.undo.push(Change { table, key, before });
+        }
+        Ok(was_there)
+    }
+
+    pub(super) fn rows(&self, table: Table) -> Result<u64> {
+        use redb::ReadableTableMetadata as _;
+        let failed = Error::read(table.name());
+        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
+        opened.len().map_err(|source| failed(source.into()))
+    }
+
+    /// Stores what intake knows of a database.
+    ///
+    /// # Errors
+    /// The store cannot be written; so with all that follow.
+    pub fn put_desired(&mut self, database: &DatabaseId, row: &DesiredRow) -> Result<()> {
+        self.put(Table::Desired, database_key(database), row)
+    }
+
+    /// Stores what a person asked for.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_intent(&mut self, database: &DatabaseId, row: &IntentRow) -> Result<()> {
+        self.put(Table::Intents, database_key(database), row)
+    }
+
+    /// Stores the record of a database.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_record(&mut self, record: &Record) -> Result<()> {
+        self.put(Table::Records, database_key(&record.database), record)
+    }
+
+    /// Stores the record of the fleet.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_fleet_record(&mut self, record: &FleetRecord) -> Result<()> {
+        self.put(Table::Fleet, FLEET_KEY.to_vec(), record)
+    }
+
+    /// Stores the failed attempts at a resource.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn set_outcome(&mut self, scope: &Scope, row: &OutcomeRow) -> Result<()> {
+        self.put(Table::Outcomes, tables::outcome_key(scope, &row.resource), row)
+    }
+
+    /// The resource was applied: its failed attempts are forgotten.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn clear_outcome(&mut self, scope: &Scope, resource: &ResourceId) -> Result<()> {
+        self.remove(Table::Outcomes, tables::outcome_key(scope, resource)).map(|_was_there| ())
+    }
+
+    /// Forgets the failed attempts of a whole scope.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn clear_outcomes(&mut self, scope: &Scope) -> Result<()> {
+        for (resource, _) in self.outcomes(scope)? {
+            self.clear_outcome(scope, &resource)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a database altogether: its id is free afterwards. Its retained topics are cleared by the caller.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn forget_database(&mut self, database: &DatabaseId) -> Result<()> {
+        for table in [Table::Desired, Table::Intents, Table::Records] {
+            self.remove(table, database_key(database))?;
+        }
+        self.clear_outcomes(&Scope::Database(database.clone()))
+    }
+}
+
+impl Source for Writer<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let failed = Error::read(table.name());
+        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
+        let value = opened.get(key).map_err(|source| failed(source.into()))?;
+        Ok(value.map(|guard| guard.value().to_vec()))
+    }
+
+    fn scan(&self, table: Table, range: tables::Range, limit: usize) -> Result<Vec<RawRow>> {
+        let failed = Error::read(table.name());
+        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
+        reader::collect(&opened, &range, limit).map_err(|source| failed(source.into()))
+    }
+}
+
+pub(super) fn database_key(database: &DatabaseId) -> Vec<u8> {
+    database.as_str().as_bytes().to_vec()
+}
+
+/// Turns whatever redb says into the error of a transaction that could not be started.
+pub(super) fn begin(database: &redb::Database) -> Result<WriteTransaction> {
+    let failed = |source: redb::Error| Error::Begin(Arc::new(source));
+    let mut transaction = database.begin_write().map_err(|source| failed(source.into()))?;
+    transaction.set_durability(redb::Durability::Immediate).map_err(|source| failed(source.into()))?;
+    // Opening after a SIGKILL then takes a millisecond instead of seconds on a large file (mqtt.md).
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
