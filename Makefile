@@ -9,11 +9,9 @@ CARGO ?= cargo
 SOAK_COUNT ?= 10
 SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions .ci/run)
 
-# The test files of tests/ (a file, or a folder with main.rs) that need brokers, Docker or Swarm.
-WORLD := contract live
-TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs)))
-FAST := $(filter-out $(WORLD),$(TESTS))
-SLOW := $(filter $(WORLD),$(TESTS))
+# The test binaries that need brokers, Docker or Swarm, and what of them the fast half runs all the same.
+WORLD := binary(/^(broker|contract|live)$$/)
+FAST := not $(WORLD) | (binary(broker) & not test(/^mosquitto::/))
 
 .PHONY: help setup setup-check setup-test setup-down images build lint check deny test demo demo-down bench soak clean
 
@@ -44,7 +42,7 @@ lint: setup-check # warnings are errors
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
 
 check: lint ## the fast half: format, clippy, docs, unit and golden tests; no Docker
-	$(CARGO) nextest run --locked --workspace --lib --bins $(addprefix --test ,$(FAST))
+	$(CARGO) nextest run --locked --workspace -E '$(FAST)'
 	$(CARGO) test --locked --workspace --doc --quiet
 
 deny: # licences, banned crates, sources
@@ -75,7 +73,7 @@ soak: setup-test ## the tests that touch the world, SOAK_COUNT times; ends at th
 	@deploy/images/build --all
 	@for i in $$(seq $(SOAK_COUNT)); do \
 		echo "== round $$i of $(SOAK_COUNT)"; \
-		$(CARGO) nextest run --locked --profile ci $(addprefix --test ,$(SLOW)); \
+		$(CARGO) nextest run --locked --workspace --profile ci -E '$(WORLD)'; \
 	done
 
 clean: ## what was built here; what setup and the demo created stays (setup-down, demo-down)
