@@ -3,6 +3,7 @@
 //! database. ARCHITECTURE.md is the map; `tests/tidy.rs` holds the borders between the rooms.
 
 pub mod contract;
+pub mod domain;
 pub mod drivers;
 pub mod model;
 pub mod plan;

@@ -1,0 +1,104 @@
+//! What is inside Postgres: roles, the database, extensions, scripts that run once.
+//!
+//! Invariant: roles come after the roles that they are members of, the database after its owner, and
+//! `post_database_create` last of all.
+
+use std::collections::BTreeMap;
+
+use super::{Inputs, minted};
+use crate::domain::describe::{Draft, Drafts};
+use crate::domain::{Error, layout};
+use crate::model::role::RoleAttributes;
+use crate::model::spec::{NodeSpec, UserSpec};
+use crate::model::{Attributes, Executor, Kind, Payload, ResourceId};
+
+/// The database that `initdb` makes, in which `post_init` runs.
+const MAINTENANCE_DATABASE: &str = "postgres";
+/// Extensions of the image that need another extension. (`CREATE EXTENSION … CASCADE` would race with the other.)
+const NEEDS: [(&str, &str); 1] = [("earthdistance", "cube")];
+
+pub(super) fn describe(
+    drafts: &mut Drafts,
+    inputs: Inputs<'_>,
+    node: &NodeSpec,
+    instances: &[ResourceId],
+) -> Result<(), Error> {
+    let spec = inputs.spec;
+    let primary = || Executor::Primary(node.name.clone());
+    let scripts = &spec.scripts;
+    let mut ready = instances.to_vec();
+    if !scripts.post_init.is_empty() {
+        let draft = script("post_init", MAINTENANCE_DATABASE, &scripts.post_init, primary());
+        ready.push(drafts.add(draft.after(instances)));
+    }
+    let roles = roles(drafts, inputs, &ready, &primary)?;
+
+    let name = &spec.database_name;
+    let owner = spec.owner();
+    let attributes = Attributes::Database {
+        name: name.clone(),
+        owner: owner.map_or(layout::SUPERUSER, |user| user.username.as_str()).to_owned(),
+    };
+    let owner = owner.and_then(|user| roles.get(user.username.as_str()));
+    let database = Draft::new(Kind::Database, name, primary(), attributes).after(&ready).after(owner);
+    let database = drafts.add(database);
+
+    let extensions: Vec<ResourceId> = spec
+        .extensions
+        .iter()
+        .map(|(extension, wanted)| {
+            let attributes = Attributes::Extension {
+                database: name.clone(),
+                name: extension.clone(),
+                version: wanted.version.clone(),
+                schema: wanted.schema.clone(),
+            };
+            let needed = NEEDS.iter().filter(|(of, what)| of == extension && spec.extensions.contains_key(*what));
+            let needed: Vec<ResourceId> = needed.map(|(_, what)| ResourceId::new(Kind::Extension, *what)).collect();
+            let draft = Draft::new(Kind::Extension, extension, primary(), attributes)
+                .after([&database])
+                .after(&needed)
+                .may_differ(wanted.version.is_none().then_some("/version"))
+                .may_differ(wanted.schema.is_none().then_some("/schema"));
+            drafts.add(draft)
+        })
+        .collect();
+    if !scripts.post_database_create.is_empty() {
+        let draft = script("post_database_create", name, &scripts.post_database_create, primary());
+        drafts.add(draft.after([&database]).after(roles.values()).after(&extensions));
+    }
+    Ok(())
+}
+
+fn roles<'a>(
+    drafts: &mut Drafts,
+    inputs: Inputs<'a>,
+    ready: &[ResourceId],
+    primary: &dyn Fn() -> Executor,
+) -> Result<BTreeMap<&'a str, ResourceId>, Error> {
+    let id = |user: &UserSpec| ResourceId::new(Kind::Role, &user.username);
+    let ids: BTreeMap<&str, ResourceId> =
+        inputs.spec.users.iter().map(|user| (user.username.as_str(), id(user))).collect();
+    for user in &inputs.spec.users {
+        let name = user.username.as_str();
+        if layout::SYSTEM_ROLES.contains(&name) {
+            return Err(Error::ReservedRole(name.to_owned()));
+        }
+        let password = minted(inputs.record.passwords.get(name), || format!("password of user \"{name}\""))?;
+        let attributes = Attributes::Role(RoleAttributes {
+            name: name.to_owned(),
+            flags: user.flags,
+            member_of: user.roles.clone(),
+            password_matches: true,
+        });
+        let groups = user.roles.iter().filter_map(|role| ids.get(role.as_str()));
+        let draft = Draft::new(Kind::Role, name, primary(), attributes);
+        drafts.add(draft.after(ready).after(groups).carrying(Payload::Password(password)));
+    }
+    Ok(ids)
+}
+
+fn script(name: &str, database: &str, statements: &[String], executor: Executor) -> Draft {
+    let attributes = Attributes::Script { database: database.to_owned(), name: name.to_owned(), done: true };
+    Draft::new(Kind::Script, name, executor, attributes).carrying(Payload::Statements(statements.to_vec()))
+}

@@ -1,0 +1,108 @@
+//! One database: its record, network, instances and what is inside Postgres.
+//!
+//! The order of the graph: record → network, directories → certificates, files, etcd user, Patroni's configuration →
+//! service → instance → script `post_init` → roles → database → extensions → script `post_database_create`. (The
+//! reference runs the latter in the creation of the database; here it comes after roles and extensions, so that it can
+//! use both.) A deleted database is its record alone: everything else that is there is no longer desired.
+
+mod contents;
+mod instance;
+mod mint;
+mod service;
+
+pub use mint::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
+
+use super::describe::{self, Draft, Drafts, file};
+use super::{Error, FleetOptions, HostFacts, Owner, credentials, layout};
+use crate::model::spec::NodeSpec;
+use crate::model::{
+    AcceptedSpec, Attributes, Catalogue, Executor, FleetRecord, Graph, InstanceId, Kind, Record, Scope, Secret,
+};
+
+/// The arguments of a graph, as its parts hand them on.
+#[derive(Debug, Clone, Copy)]
+struct Inputs<'a> {
+    spec: &'a AcceptedSpec,
+    record: &'a Record,
+    fleet: &'a FleetRecord,
+    facts: &'a HostFacts,
+    catalogue: &'a Catalogue,
+    options: &'a FleetOptions,
+}
+
+/// One instance of a node.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    node: &'a NodeSpec,
+    instance: &'a InstanceId,
+}
+
+/// The resources of a database, as its accepted spec and its record describe them.
+///
+/// # Errors
+/// The record was not minted for this spec, a host is not the one of `facts`, or the spec asks for what admission
+/// should have refused (a parameter or role of pgmoor's own, roles that are members of each other in a circle).
+pub fn graph(
+    spec: &AcceptedSpec,
+    record: &Record,
+    fleet: &FleetRecord,
+    facts: &HostFacts,
+    catalogue: &Catalogue,
+    options: &FleetOptions,
+) -> Result<Graph, Error> {
+    if spec.deleted || record.tombstone.is_some() {
+        return buried(record);
+    }
+    let [node] = spec.nodes.as_slice() else { return Err(Error::Nodes(spec.nodes.len())) };
+    let inputs = Inputs { spec, record, fleet, facts, catalogue, options };
+    let mut drafts = Drafts::new(scope(record).label(), record.revision, record)?;
+    let network = layout::network(&spec.id);
+    let attributes = Attributes::Network { name: network.clone(), attachable: true };
+    let network = drafts.add(Draft::new(Kind::Network, network, Executor::Manager, attributes));
+    let config = instance::patroni_config(inputs, node)?;
+    let marker = config.parameters.get(super::parameters::CONFIG_MARKER).cloned().unwrap_or_default();
+    let config = Draft::new(
+        Kind::PatroniConfig,
+        layout::patroni_scope(&spec.id, &node.name),
+        Executor::Manager,
+        Attributes::PatroniConfig(config),
+    );
+    let config = drafts.add(config);
+    let shared = instance::Shared { network, config, marker };
+    let mut instances = Vec::new();
+    for host in &node.hosts {
+        if *host != facts.host {
+            return Err(Error::Host { node: node.name.clone(), host: host.clone() });
+        }
+        let instance = InstanceId::derive(&spec.id, &node.name, host);
+        instances.push(instance::describe(&mut drafts, inputs, Place { node, instance: &instance }, &shared)?);
+    }
+    let (attributes, payload) = file(
+        layout::credentials_file(&facts.data_dir, &spec.id),
+        describe::PRIVATE,
+        Owner::ROOT,
+        credentials::render(spec, record, facts)?,
+    );
+    let name = format!("credentials/{}.json", spec.id);
+    drafts.add(Draft::new(Kind::File, name, Executor::Host(facts.host.clone()), attributes).carrying(payload));
+    contents::describe(&mut drafts, inputs, node, &instances)?;
+    Ok(Graph::new(drafts.done())?)
+}
+
+/// The graph of a database that is deleted: its record alone. It needs no spec.
+///
+/// # Errors
+/// The record cannot be written.
+pub fn buried(record: &Record) -> Result<Graph, Error> {
+    let drafts = Drafts::new(scope(record).label(), record.revision, record)?;
+    Ok(Graph::new(drafts.done())?)
+}
+
+fn scope(record: &Record) -> Scope {
+    Scope::Database(record.database.clone())
+}
+
+/// A secret that must have been minted.
+fn minted(secret: Option<&Secret>, what: impl FnOnce() -> String) -> Result<Secret, Error> {
+    secret.cloned().ok_or_else(|| Error::NotMinted(what()))
+}

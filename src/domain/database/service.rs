@@ -1,0 +1,130 @@
+//! The Swarm service of an instance (reference 3.5, and what it leaves out: reservations, `/dev/shm`, a stop grace
+//! period that is long enough for a shutdown checkpoint, a restart delay).
+
+use std::collections::BTreeMap;
+
+use super::{Inputs, Place};
+use crate::domain::layout::{self, container};
+use crate::domain::{Error, credentials};
+use crate::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
+use crate::model::{Attributes, Scope};
+
+/// Docker's 10 s are short for Postgres (runtime.md); Patroni checkpoints before it stops.
+const STOP_GRACE_S: u32 = 90;
+const RESTART_DELAY_S: u32 = 5;
+/// `/dev/shm` is where parallel workers share memory: a quarter of the instance's, as `shared_buffers` is.
+const SHM_SHARE: u64 = 4;
+/// Docker's own size of `/dev/shm`, which Postgres is known to run with.
+const SHM_BYTES_MIN: u64 = 64 << 20;
+
+pub(super) fn describe(inputs: Inputs<'_>, place: Place<'_>) -> Result<Attributes, Error> {
+    let Place { node, instance } = place;
+    let image = inputs.record.images.get(node.name.as_str());
+    let image = image.ok_or_else(|| Error::NotMinted(format!("image of node {}", node.name)))?;
+    let port = credentials::published(node.port, instance, inputs.record)?;
+    let (container_labels, labels) = labels(inputs, place);
+    Ok(Attributes::Service(Box::new(ServiceAttributes {
+        name: layout::service(instance),
+        image: image.clone(),
+        command: vec!["patroni".to_owned()],
+        args: vec![container::PATRONI_FILE.to_owned()],
+        env: BTreeMap::from([("PATRONICTL_CONFIG_FILE".to_owned(), container::PATRONI_FILE.to_owned())]),
+        hostname: instance.to_string(),
+        mounts: mounts(inputs, place),
+        networks: networks(inputs, place),
+        ports: port
+            .map(|published| PublishedPort { name: "postgres".to_owned(), target: layout::POSTGRES_PORT, published })
+            .into_iter()
+            .collect(),
+        healthcheck: Some(healthcheck()),
+        swarm_node: inputs.facts.swarm_node.clone(),
+        cpu_limit_millis: node.cpu_millis,
+        cpu_reservation_millis: node.cpu_millis,
+        memory_limit_bytes: Some(node.memory_bytes),
+        memory_reservation_bytes: Some(node.memory_bytes),
+        shm_bytes: Some((node.memory_bytes / SHM_SHARE).max(SHM_BYTES_MIN)),
+        stop_grace_s: STOP_GRACE_S,
+        restart_delay_s: RESTART_DELAY_S,
+        replicas: 1,
+        container_labels,
+        labels,
+    })))
+}
+
+/// Patroni is alive while its loop turns, whether or not Postgres is up: a container is not killed for a long
+/// recovery. Thirty failures are half a minute at least, and a loop that stands for its `ttl` is one.
+fn healthcheck() -> Healthcheck {
+    let certificate = layout::in_container(layout::ETCD);
+    Healthcheck {
+        shell: format!(
+            "curl -sSf --cacert {}.crt --cert {certificate}.crt --key {certificate}.key https://localhost:{}/liveness",
+            layout::in_container("ca"),
+            layout::PATRONI_PORT,
+        ),
+        interval_s: 1,
+        timeout_s: 5,
+        start_period_s: 60,
+        retries: 30,
+    }
+}
+
+fn mounts(inputs: Inputs<'_>, place: Place<'_>) -> Vec<Mount> {
+    let data_dir = &inputs.facts.data_dir;
+    let instance = place.instance.as_str();
+    let ours = [
+        (layout::configs_directory(data_dir, instance), container::CONFIGS, true),
+        (layout::certificates_directory(data_dir, instance), container::CERTIFICATES, true),
+        (layout::data_directory(data_dir, instance), container::DATA, false),
+    ];
+    let ours = ours.into_iter().map(|(source, target, read_only)| Mount {
+        source,
+        target: target.to_owned(),
+        read_only,
+        exclusive: !read_only,
+    });
+    let extra = place.node.swarm.extra_volumes.iter().map(|volume| Mount {
+        source: volume.host_path.clone(),
+        target: volume.destination_path.clone(),
+        read_only: false,
+        exclusive: false,
+    });
+    ours.chain(extra).collect()
+}
+
+/// `bridge` is how the daemon reaches the instance, the overlay how everybody else does, under the instance's name.
+fn networks(inputs: Inputs<'_>, place: Place<'_>) -> Vec<Attachment> {
+    let attachment = |network: String, aliases: Vec<String>, driver_opts: BTreeMap<String, String>| Attachment {
+        network,
+        aliases,
+        driver_opts,
+    };
+    let ours = [
+        attachment("bridge".to_owned(), Vec::new(), BTreeMap::new()),
+        attachment(layout::network(&inputs.spec.id), vec![place.instance.to_string()], BTreeMap::new()),
+    ];
+    let extra = place
+        .node
+        .swarm
+        .extra_networks
+        .iter()
+        .map(|network| attachment(network.id.clone(), network.aliases.clone(), network.driver_opts.clone()));
+    ours.into_iter().chain(extra).collect()
+}
+
+/// Labels of the container and of the service. A user's label never replaces one of ours.
+fn labels(inputs: Inputs<'_>, place: Place<'_>) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let ours = [
+        ("pgmoor.fleet", inputs.fleet.fleet.to_string()),
+        ("pgmoor.scope", Scope::Database(inputs.spec.id.clone()).label()),
+        ("pgmoor.component", "postgres".to_owned()),
+        ("pgmoor.database", inputs.spec.id.to_string()),
+        ("pgmoor.node", place.node.name.to_string()),
+        ("pgmoor.instance", place.instance.to_string()),
+        ("pgmoor.host", inputs.facts.host.to_string()),
+    ];
+    let mut container = place.node.swarm.extra_labels.clone();
+    container.extend(ours.map(|(key, value)| (key.to_owned(), value)));
+    let mut service = container.clone();
+    service.insert("pgmoor.resource".to_owned(), place.instance.to_string());
+    (container, service)
+}

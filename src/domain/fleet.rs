@@ -1,0 +1,248 @@
+//! What all databases of a fleet share, on one host: the authority's certificate, an etcd member, its certificates.
+//!
+//! Invariants: etcd answers only to certificates of the fleet's authority, on both ports; its health check asks only
+//! itself, since a member's name resolves only once it is healthy (rule 12); its data outlives its container.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::describe::{Draft, Drafts, Usage, certificate, directory, file, issuer};
+use super::layout::{self, container};
+use super::{Error, FleetOptions, HostFacts, Owner, describe};
+use crate::model::resource::OnDelete;
+use crate::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
+use crate::model::{
+    Attributes, Catalogue, Executor, FleetId, FleetRecord, Graph, HostId, Kind, Payload, ResourceId, Scope, Secret,
+};
+
+/// Bytes of randomness that a new fleet takes: a password and a token.
+pub const ENTROPY_BYTES: usize = 40;
+/// How much etcd may keep: Patroni's keys are kilobytes, so this is room for history, not for data.
+const QUOTA_BYTES: u64 = 1 << 30;
+/// History that etcd keeps (reference, section 6).
+const COMPACTION: &str = "5m";
+/// etcd stops within a second; a slow disk may take longer.
+const STOP_GRACE_S: u32 = 30;
+const RESTART_DELAY_S: u32 = 5;
+
+/// The first record of a fleet whose only member is this host. `entropy` must be fresh.
+#[must_use]
+pub fn mint(
+    fleet: &FleetId,
+    member: (&HostId, IpAddr),
+    ca_certificate_pem: String,
+    ca_key_pem: Secret,
+    entropy: &[u8; ENTROPY_BYTES],
+) -> FleetRecord {
+    let (password, token) = entropy.split_at(24);
+    FleetRecord {
+        revision: 1,
+        fleet: fleet.clone(),
+        ca_certificate_pem,
+        ca_key_pem,
+        etcd_root_password: Secret::new(URL_SAFE_NO_PAD.encode(password)),
+        etcd_members: BTreeMap::from([(member.0.clone(), member.1.to_string())]),
+        etcd_cluster_token: URL_SAFE_NO_PAD.encode(token),
+    }
+}
+
+/// The fleet's resources on the host of `facts`.
+///
+/// # Errors
+/// The host is not a member, or the authority's certificate cannot be read.
+pub fn graph(
+    record: &FleetRecord,
+    facts: &HostFacts,
+    catalogue: &Catalogue,
+    options: &FleetOptions,
+) -> Result<Graph, Error> {
+    let address = record.etcd_members.get(&facts.host).ok_or_else(|| Error::NotAMember(facts.host.clone()))?;
+    let mut drafts = Drafts::new(Scope::Fleet.label(), record.revision, record)?;
+    let directories = directories(&mut drafts, facts);
+    let host = || Executor::Host(facts.host.clone());
+    let files = [
+        ("ca/ca.crt", layout::ca_file(&facts.data_dir), Owner::ROOT, &directories.ca),
+        (
+            "etcd/certificates/ca.crt",
+            format!("{}/ca.crt", layout::etcd_certificates(&facts.data_dir)),
+            facts.etcd_owner,
+            &directories.certificates,
+        ),
+    ];
+    let mut before = vec![directories.data, directories.certificates.clone()];
+    for (name, path, owner, parent) in files {
+        let (attributes, payload) =
+            file(path, describe::PUBLIC, owner, Secret::new(record.ca_certificate_pem.as_str()));
+        let draft = Draft::new(Kind::File, name, host(), attributes).after([parent]).carrying(payload);
+        before.push(drafts.add(draft));
+    }
+    let issuer = issuer(&record.ca_certificate_pem)?;
+    let service_name = layout::etcd_service(&record.fleet, &facts.host);
+    for (name, usage) in [(layout::SERVER, Usage::Both), (layout::PEER, Usage::Both)] {
+        let stem = format!("{}/{name}", layout::etcd_certificates(&facts.data_dir));
+        let names = names(address, &service_name, &facts.hostname);
+        let attributes = certificate(stem, facts.etcd_owner, &format!("pgmoor-etcd-{name}"), names, usage, &issuer);
+        let draft = Draft::new(Kind::Certificate, format!("etcd/{name}"), host(), attributes);
+        before.push(drafts.add(draft.after([&directories.certificates])));
+    }
+    let daemon = certificate(
+        layout::daemon_etcd_stem(&facts.data_dir),
+        Owner::ROOT,
+        "pgmoor-daemon",
+        BTreeSet::new(),
+        Usage::Client,
+        &issuer,
+    );
+    let daemon = Draft::new(Kind::Certificate, format!("ca/{}", layout::DAEMON), host(), daemon);
+    let daemon = drafts.add(daemon.after([&directories.ca]));
+
+    let attributes = service(record, facts, catalogue, options, address);
+    let service = Draft::new(Kind::Service, service_resource(&facts.host), Executor::Manager, attributes);
+    let service = drafts.add(service.after(&before));
+    let endpoints = record.etcd_members.values().map(|address| layout::etcd_url(address, options.etcd_client_port));
+    let etcd = Attributes::Etcd { endpoints: endpoints.collect(), authentication: true };
+    let etcd = Draft::new(Kind::Etcd, "etcd", Executor::Manager, etcd)
+        .from([&service])
+        .after([&daemon])
+        .carrying(Payload::Password(record.etcd_root_password.clone()));
+    drafts.add(etcd);
+    Ok(Graph::new(drafts.done())?)
+}
+
+struct Directories {
+    ca: ResourceId,
+    data: ResourceId,
+    certificates: ResourceId,
+}
+
+/// etcd's data goes to the trash, as all that cannot be made again does.
+fn directories(drafts: &mut Drafts, facts: &HostFacts) -> Directories {
+    let data_dir = &facts.data_dir;
+    let mut add = |name: &str, path: String, owner: Owner, on_delete: OnDelete, parent: Option<&ResourceId>| {
+        let executor = Executor::Host(facts.host.clone());
+        drafts.add(Draft::new(Kind::Directory, name, executor, directory(path, owner, on_delete)).after(parent))
+    };
+    let ca = add("ca", layout::ca_directory(data_dir), Owner::ROOT, OnDelete::Remove, None);
+    add("instances", layout::instances_directory(data_dir), Owner::ROOT, OnDelete::Trash, None);
+    add("trash", layout::trash_directory(data_dir), Owner::ROOT, OnDelete::Trash, None);
+    add("credentials", layout::credentials_directory(data_dir), Owner::ROOT, OnDelete::Remove, None);
+    let etcd = add("etcd", layout::etcd_directory(data_dir), Owner::ROOT, OnDelete::Remove, None);
+    let owner = facts.etcd_owner;
+    let data = add("etcd/data", layout::etcd_data(data_dir), owner, OnDelete::Trash, Some(&etcd));
+    let path = layout::etcd_certificates(data_dir);
+    let certificates = add("etcd/certificates", path, owner, OnDelete::Remove, Some(&etcd));
+    Directories { ca, data, certificates }
+}
+
+fn names(address: &str, service: &str, hostname: &str) -> BTreeSet<String> {
+    let names = [address, "127.0.0.1", "localhost", service, hostname];
+    names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn service_resource(host: &HostId) -> String {
+    format!("etcd/{host}")
+}
+
+/// One etcd member. Its settings are environment variables, which etcd reads one and all; none is a secret.
+fn service(
+    record: &FleetRecord,
+    facts: &HostFacts,
+    catalogue: &Catalogue,
+    options: &FleetOptions,
+    address: &str,
+) -> Attributes {
+    let name = layout::etcd_service(&record.fleet, &facts.host);
+    let mount = |source: String, target: &str, read_only: bool| Mount {
+        source,
+        target: target.to_owned(),
+        read_only,
+        exclusive: !read_only,
+    };
+    let port = |name: &str, target: u16, published: u16| PublishedPort { name: name.to_owned(), target, published };
+    let labels = |more: &[(&str, String)]| -> BTreeMap<String, String> {
+        let common = [
+            ("pgmoor.fleet", record.fleet.to_string()),
+            ("pgmoor.scope", Scope::Fleet.label()),
+            ("pgmoor.component", "etcd".to_owned()),
+            ("pgmoor.host", facts.host.to_string()),
+        ];
+        common.iter().chain(more).map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+    };
+    Attributes::Service(Box::new(ServiceAttributes {
+        hostname: name.clone(),
+        name,
+        image: catalogue.etcd.image.clone(),
+        command: vec!["etcd".to_owned()],
+        args: Vec::new(),
+        env: environment(record, facts, options, address),
+        mounts: vec![
+            mount(layout::etcd_certificates(&facts.data_dir), container::CERTIFICATES, true),
+            mount(layout::etcd_data(&facts.data_dir), container::ETCD_DATA, false),
+        ],
+        networks: vec![Attachment { network: "bridge".to_owned(), aliases: Vec::new(), driver_opts: BTreeMap::new() }],
+        ports: vec![
+            port("client", layout::ETCD_CLIENT_PORT, options.etcd_client_port),
+            port("peer", layout::ETCD_PEER_PORT, options.etcd_peer_port),
+        ],
+        healthcheck: Some(Healthcheck {
+            shell: format!("curl -sSf 'http://127.0.0.1:{}/health?serializable=true'", layout::ETCD_METRICS_PORT),
+            interval_s: 1,
+            timeout_s: 5,
+            start_period_s: 30,
+            retries: 30,
+        }),
+        swarm_node: facts.swarm_node.clone(),
+        cpu_limit_millis: None,
+        cpu_reservation_millis: None,
+        memory_limit_bytes: None,
+        memory_reservation_bytes: None,
+        shm_bytes: None,
+        stop_grace_s: STOP_GRACE_S,
+        restart_delay_s: RESTART_DELAY_S,
+        replicas: 1,
+        container_labels: labels(&[]),
+        labels: labels(&[("pgmoor.resource", service_resource(&facts.host))]),
+    }))
+}
+
+fn environment(
+    record: &FleetRecord,
+    facts: &HostFacts,
+    options: &FleetOptions,
+    address: &str,
+) -> BTreeMap<String, String> {
+    let peer = |address: &str| layout::etcd_url(address, options.etcd_peer_port);
+    let members: Vec<String> =
+        record.etcd_members.iter().map(|(host, address)| format!("{host}={}", peer(address))).collect();
+    let ca = format!("{}.crt", layout::in_container("ca"));
+    let pair = |name: &str, ending: &str| format!("{}.{ending}", layout::in_container(name));
+    let any = |scheme: &str, port: u16| format!("{scheme}://0.0.0.0:{port}");
+    [
+        ("NAME", facts.host.to_string()),
+        ("DATA_DIR", container::ETCD_DATA.to_owned()),
+        ("LISTEN_CLIENT_URLS", any("https", layout::ETCD_CLIENT_PORT)),
+        ("ADVERTISE_CLIENT_URLS", layout::etcd_url(address, options.etcd_client_port)),
+        ("LISTEN_PEER_URLS", any("https", layout::ETCD_PEER_PORT)),
+        ("INITIAL_ADVERTISE_PEER_URLS", peer(address)),
+        ("INITIAL_CLUSTER", members.join(",")),
+        ("INITIAL_CLUSTER_STATE", "new".to_owned()),
+        ("INITIAL_CLUSTER_TOKEN", record.etcd_cluster_token.clone()),
+        ("LISTEN_METRICS_URLS", format!("http://127.0.0.1:{}", layout::ETCD_METRICS_PORT)),
+        ("CLIENT_CERT_AUTH", "true".to_owned()),
+        ("TRUSTED_CA_FILE", ca.clone()),
+        ("CERT_FILE", pair(layout::SERVER, "crt")),
+        ("KEY_FILE", pair(layout::SERVER, "key")),
+        ("PEER_CLIENT_CERT_AUTH", "true".to_owned()),
+        ("PEER_TRUSTED_CA_FILE", ca),
+        ("PEER_CERT_FILE", pair(layout::PEER, "crt")),
+        ("PEER_KEY_FILE", pair(layout::PEER, "key")),
+        ("AUTO_COMPACTION_MODE", "periodic".to_owned()),
+        ("AUTO_COMPACTION_RETENTION", COMPACTION.to_owned()),
+        ("QUOTA_BACKEND_BYTES", QUOTA_BYTES.to_string()),
+    ]
+    .map(|(name, value)| (format!("ETCD_{name}"), value))
+    .into()
+}
