@@ -14,11 +14,13 @@ use super::writer::Writer;
 /// 200 MB. Beyond that the oldest message that is not retained goes; retained ones are bounded by their topics.
 pub const MESSAGES_MAX: u64 = 100_000;
 
-/// How many commands' ids are remembered at most, besides the 24 hours.
+/// How long a command's id is remembered (mqtt.md).
 const COMMAND_AGE_MAX_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Where in `meta` the next message's number stands.
 const NEXT_SEQ: &[u8] = b"next_seq";
-const DROPPED: &[u8] = b"messages_dropped";
+/// Where in `meta` the number of messages that a full outbox dropped stands.
+pub(super) const DROPPED: &[u8] = b"messages_dropped";
 
 impl Writer<'_> {
     /// Says something: the message is published after the commit, until the broker acknowledges it.
@@ -149,5 +151,32 @@ impl Writer<'_> {
                 return self.remove(Table::Messages, tables::number_key(event.seq)).map(|_was_there| ());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::FleetId;
+    use crate::store::{Commits, Options, OutMessage, Rows as _, Store};
+
+    #[tokio::test]
+    async fn a_full_outbox_drops_the_oldest_event_and_counts_it() {
+        let options = Options { commits: Commits::AtOnce, ..Options::new(FleetId::parse("edge").unwrap()) };
+        let store = Store::in_memory(&options).unwrap();
+        let (dropped, topics) = store
+            .write(|w| {
+                w.enqueue(&OutMessage::retained("kept", "1", 0))?;
+                for n in 0..3 {
+                    w.enqueue(&OutMessage::event(format!("event-{n}"), "1", 0))?;
+                }
+                w.drop_oldest_event()?;
+                w.drop_oldest_event()?;
+                let topics: Vec<String> =
+                    w.messages_after(None, 10)?.into_iter().map(|row| row.message.topic).collect();
+                Ok((w.messages_dropped()?, topics))
+            })
+            .await
+            .unwrap();
+        assert_eq!((dropped, topics), (2, vec!["kept".to_owned(), "event-2".to_owned()]));
     }
 }

@@ -46,8 +46,8 @@ pub use error::{Error, Result};
 pub use messages::MESSAGES_MAX;
 pub use reader::{Reader, Rows, Waiting};
 pub use rows::{
-    Candidate, ConditionRow, DeletedBy, Deletion, DesiredRow, FaultRow, HISTORY_MAX, HistoryRow, IntentRow, OutMessage,
-    OutcomeRow, VerdictOutcome, VerdictRow,
+    Candidate, ConditionRow, DeletedBy, Deletion, DesiredRow, HISTORY_MAX, HistoryRow, IntentRow, OutMessage,
+    OutcomeRow,
 };
 pub use writer::Writer;
 

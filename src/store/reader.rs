@@ -151,6 +151,14 @@ pub trait Rows: Source {
             .collect()
     }
 
+    /// How many events a full outbox has dropped in the life of this file.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn messages_dropped(&self) -> Result<u64> {
+        Ok(row(self, Table::Meta, super::messages::DROPPED)?.unwrap_or(0))
+    }
+
     /// What was last said on a retained topic; none when nothing was, or when it was cleared.
     ///
     /// # Errors

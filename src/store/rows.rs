@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::documents::{ConditionType, Verdict};
 use crate::model::record::StoredSpec;
 use crate::model::{Digest, ResourceId};
+use crate::plan::Outcome;
 
 /// How many accepted specs of a database are remembered to tell old news from new (rule 9). A broker that comes back
 /// with an older state brings the last few; a spec older than ten changes is judged by its generation.
@@ -22,9 +24,9 @@ pub struct DesiredRow {
     /// A spec that passed the rules and waits for the live checks on its host.
     pub candidate: Option<Candidate>,
     /// What was said about the last message.
-    pub verdict: Option<VerdictRow>,
+    pub verdict: Option<Verdict>,
     /// Conditions that intake found, by type.
-    pub conditions: BTreeMap<String, ConditionRow>,
+    pub conditions: BTreeMap<ConditionType, ConditionRow>,
     /// The digest of the last payload that came, accepted or not, so that a repeated one is not judged again.
     pub last_seen: Option<Digest>,
     /// The last accepted specs, oldest first, at most [`HISTORY_MAX`].
@@ -38,48 +40,6 @@ pub struct Candidate {
     pub spec: StoredSpec,
     /// When it came: milliseconds since 1970.
     pub received_at_ms: i64,
-}
-
-/// What was said about a spec.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerdictRow {
-    /// Whether it is applied.
-    pub outcome: VerdictOutcome,
-    /// The digest of the payload that it is about.
-    pub digest: Digest,
-    /// Its generation, when it has one that could be read.
-    pub generation: Option<u64>,
-    /// Its client token, which `status` echoes.
-    pub client_token: Option<String>,
-    /// All that is wrong with it.
-    pub faults: Vec<FaultRow>,
-    /// When it was said: milliseconds since 1970.
-    pub at_ms: i64,
-}
-
-/// Whether a spec is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VerdictOutcome {
-    /// It is.
-    Accepted,
-    /// It passed the rules; the live checks run.
-    Checking,
-    /// It is not; the last good one stays.
-    Rejected,
-}
-
-/// One thing that is wrong with a spec.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FaultRow {
-    /// A stable code.
-    pub code: String,
-    /// JSON pointer to it.
-    pub pointer: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to do; empty when there is nothing to add.
-    pub hint: String,
 }
 
 /// A condition that intake found.
@@ -154,16 +114,12 @@ pub enum DeletedBy {
 pub struct OutcomeRow {
     /// Whose.
     pub resource: ResourceId,
-    /// Failures in a row, at least 1.
-    pub attempts: u32,
-    /// The last error, as a sentence for people and without secrets.
-    pub last_error: String,
+    /// What was tried, how often, and the last error.
+    pub outcome: Outcome,
     /// When it failed last: milliseconds since 1970.
     pub failed_at_ms: i64,
     /// Not to be tried before: milliseconds since 1970.
     pub next_attempt_at_ms: i64,
-    /// Whether a creation failed, so that a half-made thing may be there.
-    pub failed_create: bool,
 }
 
 /// A message on its way to the broker.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::model::{DatabaseId, Digest, Kind, Record, ResourceId, Scope};
+use crate::plan::{Action, Outcome};
 
 fn fleet() -> FleetId {
     FleetId::parse("edge").unwrap()
@@ -55,11 +56,9 @@ fn mode(path: &Path) -> u32 {
 fn outcome(name: &str, attempts: u32) -> OutcomeRow {
     OutcomeRow {
         resource: ResourceId::new(Kind::Network, name),
-        attempts,
-        last_error: "no".to_owned(),
+        outcome: Outcome { action: Action::Create, attempts, error: "no".to_owned() },
         failed_at_ms: 1,
         next_attempt_at_ms: 2,
-        failed_create: true,
     }
 }
 
@@ -163,7 +162,7 @@ async fn one_bad_piece_of_work_leaves_its_neighbours_alone() {
         assert_eq!(store.read(|r| r.outcomes(&scope(id))).unwrap().len(), rows, "{id}");
     }
     let kept = store.read(|r| r.outcomes(&scope("b"))).unwrap();
-    assert_eq!(kept.values().next().unwrap().attempts, 1);
+    assert_eq!(kept.values().next().unwrap().outcome.attempts, 1);
     assert_eq!(waiting(&store), pairs([("t/old", "1")]));
     assert!(store.read(|r| r.last_said("t/old")).unwrap().is_some());
 }
@@ -223,7 +222,7 @@ async fn outcomes_belong_to_their_scope() {
         .await
         .unwrap();
     let attempts = |scope: &Scope| -> Vec<u32> {
-        store.read(|r| r.outcomes(scope)).unwrap().values().map(|row| row.attempts).collect()
+        store.read(|r| r.outcomes(scope)).unwrap().values().map(|row| row.outcome.attempts).collect()
     };
     assert_eq!(attempts(&scope("a")), [2, 3]);
     assert_eq!(attempts(&scope("a-b")), [0; 0]);
