@@ -236,7 +236,7 @@ impl<'a> Checker<'a> {
             }
             let waits = match self.places.get(above) {
                 Some((stage, _)) => *stage < at.0 || step.after.contains(above),
-                None => matches!(self.seen(above), Some(Observation::Absent)),
+                None => matches!(self.seen(above), Some(Observation::Absent)) || is_a_state(above.kind),
             };
             if !waits {
                 self.found.insert(Violation::DoesNotWait { of: id.clone(), on: above.clone() });
@@ -252,6 +252,7 @@ impl<'a> Checker<'a> {
         let goes = |postgres: &ResourceId| {
             [Kind::Instance, Kind::Service].contains(&postgres.kind)
                 && !self.input.desired.contains(postgres)
+                && self.seen(postgres) != Some(&Observation::Absent)
                 && strays.get(id).is_some_and(|stray| reaches(self.input, &stray.dependencies, postgres))
         };
         inside && (!stays(Kind::Instance) || strays.keys().any(goes))
@@ -285,7 +286,12 @@ impl<'a> Checker<'a> {
         }
         for (id, observation) in &self.input.observed.resources {
             let spoken_for = self.places.contains_key(id) || self.waiting.contains(id) || self.is_kept_inside(id);
-            if !self.input.desired.contains(id) && !spoken_for && *observation != Observation::Absent {
+            let gone = match observation {
+                Observation::Present(_) => false,
+                Observation::Absent => true,
+                Observation::Unknown { .. } => is_a_state(id.kind),
+            };
+            if !self.input.desired.contains(id) && !spoken_for && !gone {
                 self.found.insert(Violation::Forgotten(id.clone()));
             }
         }
@@ -305,6 +311,11 @@ fn reaches(input: &Input<'_>, from: &BTreeSet<ResourceId>, target: &ResourceId) 
         }
     }
     false
+}
+
+/// Not a thing but a state of one: when nobody wants it and it cannot be seen, there is nothing to delete.
+fn is_a_state(kind: Kind) -> bool {
+    [Kind::Instance, Kind::Etcd].contains(&kind)
 }
 
 /// What a delete and a create would lose, or bring into disorder.

@@ -40,8 +40,9 @@ pub(super) fn plan(input: &Input<'_>, held: &[Waiting]) -> Removal {
             on.extend(fate.blocked.iter().cloned());
         }
         let fate = match input.observed.resources.get(id) {
-            None => removal.wait(id, None, WaitsFor::Unknown { why: "it was not looked at".to_owned() }),
             Some(Observation::Absent) => Fate { after, blocked: on },
+            None | Some(Observation::Unknown { .. }) if is_a_state(id.kind) => Fate { after, blocked: on },
+            None => removal.wait(id, None, WaitsFor::Unknown { why: "it was not looked at".to_owned() }),
             Some(Observation::Unknown { why }) => removal.wait(id, None, WaitsFor::Unknown { why: why.clone() }),
             Some(Observation::Present(_)) if id.kind == Kind::Database => {
                 let why = "dropping a database loses its rows: only a person does that".to_owned();
@@ -92,6 +93,26 @@ impl Removal {
     }
 }
 
+/// Whether this is a state of something else rather than a thing: what it stands on is seen by itself, so a Postgres
+/// that never answers does not keep its service from being deleted.
+fn is_a_state(kind: Kind) -> bool {
+    match kind {
+        Kind::Instance | Kind::Etcd => true,
+        Kind::Record
+        | Kind::Directory
+        | Kind::File
+        | Kind::Certificate
+        | Kind::Network
+        | Kind::Service
+        | Kind::EtcdUser
+        | Kind::PatroniConfig
+        | Kind::Role
+        | Kind::Database
+        | Kind::Extension
+        | Kind::Script => false,
+    }
+}
+
 /// Whether things of this kind are part of Postgres' own data.
 fn is_inside_postgres(kind: Kind) -> bool {
     match kind {
@@ -113,7 +134,7 @@ fn depends_on_postgres_that_goes(input: &Input<'_>, id: &ResourceId) -> bool {
     let mut open = vec![id];
     let mut visited = BTreeSet::new();
     while let Some(id) = open.pop() {
-        if matches!(id.kind, Kind::Instance | Kind::Service) && !input.desired.contains(id) {
+        if matches!(id.kind, Kind::Instance | Kind::Service) && still_goes(input, id) {
             return true;
         }
         if visited.insert(id) {
@@ -121,6 +142,16 @@ fn depends_on_postgres_that_goes(input: &Input<'_>, id: &ResourceId) -> bool {
         }
     }
     false
+}
+
+/// Whether it is not desired and may still be there.
+fn still_goes(input: &Input<'_>, id: &ResourceId) -> bool {
+    let gone = match input.observed.resources.get(id) {
+        Some(Observation::Present(_) | Observation::Unknown { .. }) => false,
+        Some(Observation::Absent) => true,
+        None => !input.observed.strays.contains_key(id),
+    };
+    !input.desired.contains(id) && !gone
 }
 
 /// All that is not desired, seen or named as a stray.

@@ -168,6 +168,14 @@ fn a_database_is_deleted_with_its_rows_kept() {
 }
 
 #[test]
+fn a_postgres_that_never_answers_can_be_deleted() {
+    let plan = settled().wish(Graph::default()).see(instance(), unknown("no answer")).plan();
+    assert_eq!(plan.step(&service()).map(|step| step.action), Some(Action::Delete));
+    assert_eq!(plan.step(&instance()), None);
+    assert!(plan.waiting.is_empty(), "{:?}", plan.waiting);
+}
+
+#[test]
 fn no_plan_drops_a_database() {
     let database = id(Kind::Database, "shop");
     let rest: Vec<_> = Shop::default().graph().in_order().filter(|resource| resource.id != database).cloned().collect();
