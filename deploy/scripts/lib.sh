@@ -32,8 +32,8 @@ record() {
 }
 
 # process PID: the process as `PID START`, with its start time in clock ticks since boot. A number alone
-# may by now belong to somebody else.
-process() { awk '{ sub(/.*\) /, ""); print pid, $20 }' pid="$1" "/proc/$1/stat" 2>/dev/null; }
+# may by now belong to somebody else. A zombie has ended, only its parent does not look.
+process() { awk '{ sub(/.*\) /, ""); if ($1 != "Z") print pid, $20 }' pid="$1" "/proc/$1/stat" 2>/dev/null; }
 
 # lives PID START: whether that very process still runs.
 lives() { [ "$(process "$1")" = "$1 $2" ]; }
