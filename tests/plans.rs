@@ -1,0 +1,206 @@
+//! Golden plans of real databases: spec documents in, through admission and the domain's graph, a plan out. They hold
+//! the promises about change classes (reload, restart, replace) for the resources that are really there.
+//!
+//! Digests and passwords differ from run to run and appear in no plan, so the texts are stable.
+
+#![cfg(test)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pgmoor::contract::{Context, accept};
+use pgmoor::domain::database::{self, Accepted, Choose, PASSWORD_BYTES};
+use pgmoor::domain::{FleetOptions, HostFacts, Owner, catalogue, fleet};
+use pgmoor::drivers::certificates::make_authority;
+use pgmoor::model::record::StoredSpec;
+use pgmoor::model::{
+    AcceptedSpec, Catalogue, DatabaseId, Digest, FleetId, FleetRecord, Graph, HostId, Kind, Observation, Observed,
+    Record, Scope, Secret, Stray,
+};
+use pgmoor::plan::{Disruption, Input, Plan, check, nothing_there, plan, simulate, text};
+
+/// A moment in 2026: seconds since 1970.
+const NOW_S: i64 = 1_780_000_000;
+
+struct Site {
+    catalogue: Catalogue,
+    fleet: FleetRecord,
+    facts: HostFacts,
+}
+
+struct Choices;
+
+impl Choose for Choices {
+    fn entropy(&mut self) -> [u8; PASSWORD_BYTES] {
+        [7; PASSWORD_BYTES]
+    }
+
+    fn port(&mut self, _host: &HostId) -> Option<u16> {
+        Some(database::PORT_FIRST)
+    }
+}
+
+/// A database as it was applied last.
+struct Applied {
+    spec: AcceptedSpec,
+    record: Record,
+    graph: Graph,
+}
+
+impl Site {
+    fn new() -> Self {
+        let fleet_id = FleetId::parse("demo").unwrap();
+        let host = HostId::parse("host-1").unwrap();
+        let address = "192.0.2.1".parse().unwrap();
+        let authority = make_authority(&fleet_id, NOW_S).unwrap();
+        let entropy = [7; fleet::ENTROPY_BYTES];
+        Self {
+            catalogue: catalogue::embedded().unwrap(),
+            fleet: fleet::mint(&fleet_id, (&host, address), authority.certificate_pem, authority.key_pem, &entropy),
+            facts: HostFacts {
+                host,
+                hostname: "host-1".to_owned(),
+                swarm_node: "node-1".to_owned(),
+                data_dir: "/var/lib/pgmoor".to_owned(),
+                advertise_address: address,
+                cpus: 4,
+                memory_bytes: 8 << 30,
+                postgres_owner: Owner::IMAGE,
+                etcd_owner: Owner::IMAGE,
+            },
+        }
+    }
+
+    /// The database after this document was accepted.
+    fn database(&self, document: &str, before: Option<&Applied>) -> Applied {
+        let id = DatabaseId::parse("shop").unwrap();
+        let context = Context {
+            catalogue: &self.catalogue,
+            host: &self.facts.host,
+            known_hosts: &BTreeSet::from([self.facts.host.clone()]),
+            previous: before.map(|before| &before.spec),
+            ports_in_use: &BTreeMap::new(),
+            default_memory_bytes: pgmoor::contract::spec::DEFAULT_MEMORY_BYTES,
+        };
+        let spec = accept(&id, document.as_bytes(), &context).unwrap();
+        let stored = StoredSpec {
+            document: Secret::new(document),
+            digest: Digest::of_bytes(document.as_bytes()),
+            generation: None,
+            accepted_at_s: NOW_S,
+        };
+        let accepted = Accepted { spec: &spec, stored: &stored, previous: before.map(|before| &before.spec) };
+        let record = before.map_or_else(|| Record::new(id), |before| before.record.clone());
+        let record = if spec.deleted {
+            database::bury(record, NOW_S, 3_600)
+        } else {
+            database::mint(accepted, record, &mut Choices).unwrap()
+        };
+        let options = FleetOptions::default();
+        let graph = database::graph(&spec, &record, &self.fleet, &self.facts, &self.catalogue, &options).unwrap();
+        Applied { spec, record, graph }
+    }
+}
+
+fn planned(scope: &Scope, desired: &Graph, observed: &Observed) -> Plan {
+    let (outcomes, forced) = (BTreeMap::new(), BTreeSet::new());
+    let input = Input { scope, desired, observed, outcomes: &outcomes, forced: &forced };
+    let plan = plan(&input);
+    assert_eq!(check::check(&plan, &input), Ok(()));
+    plan
+}
+
+/// The world in which `before` stands, as it is seen by one who desires `after`.
+fn seen(before: &Graph, after: &Graph) -> Observed {
+    let scope = Scope::Fleet;
+    let nothing = nothing_there(before);
+    let mut world = simulate::apply(&planned(&scope, before, &nothing), before, &nothing);
+    assert!(planned(&scope, before, &world).is_settled(), "applied, there is nothing left to do");
+    for resource in after.in_order() {
+        world.resources.entry(resource.id.clone()).or_insert(Observation::Absent);
+    }
+    for resource in before.in_order().filter(|resource| !after.contains(&resource.id)) {
+        let dependencies = resource.dependencies.keys().cloned().collect();
+        world.strays.insert(resource.id.clone(), Stray { executor: resource.executor.clone(), dependencies });
+    }
+    world
+}
+
+fn golden(scenario: &str, plan: &Plan) {
+    insta::with_settings!({ snapshot_path => "golden/plan", prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!(scenario, text::render(plan));
+    });
+}
+
+const SHOP: &str = r#"{
+    "database_name": "shop", "port": 5432, "postgres_version": "OLD",
+    "database_users": [{"username": "app", "db_owner": true, "attributes": ["LOGIN"]}],
+    "extensions": ["vector"],
+    "postgresql_conf": {"work_mem": "8MB", "max_connections": 100}
+}"#;
+
+/// The plan from the shop as it is to the shop with one text of its document replaced.
+fn changed(replaced: &str, by: &str) -> Plan {
+    let site = Site::new();
+    let mut versions: Vec<&str> = site.catalogue.postgres.iter().map(|image| image.version.as_str()).collect();
+    versions.sort_unstable();
+    let versions = |document: &str| document.replace("OLD", versions[0]).replace("NEW", versions[1]);
+    assert!(SHOP.contains(replaced), "{replaced}");
+    let before = site.database(&versions(SHOP), None);
+    let after = site.database(&versions(&SHOP.replace(replaced, by)), Some(&before));
+    planned(&Scope::Database(before.spec.id), &after.graph, &seen(&before.graph, &after.graph))
+}
+
+#[test]
+fn a_database_is_created() {
+    let site = Site::new();
+    let shop = site.database(r#"{"template": "postgres"}"#, None);
+    golden("real-create", &planned(&Scope::Database(shop.spec.id), &shop.graph, &nothing_there(&shop.graph)));
+}
+
+#[test]
+fn a_fleet_is_created() {
+    let site = Site::new();
+    let graph = fleet::graph(&site.fleet, &site.facts, &site.catalogue, &FleetOptions::default()).unwrap();
+    golden("real-create-fleet", &planned(&Scope::Fleet, &graph, &nothing_there(&graph)));
+}
+
+#[test]
+fn a_reloadable_parameter_reloads() {
+    let plan = changed("8MB", "16MB");
+    assert_eq!(plan.disruption(), Disruption::Reload);
+    golden("real-reloadable-parameter", &plan);
+}
+
+#[test]
+fn max_connections_restarts() {
+    let plan = changed("\"max_connections\": 100", "\"max_connections\": 200");
+    assert_eq!(plan.disruption(), Disruption::Restart);
+    golden("real-restart-parameter", &plan);
+}
+
+#[test]
+fn a_port_replaces_the_container() {
+    let plan = changed("5432", "5433");
+    assert_eq!(plan.disruption(), Disruption::Replace);
+    golden("real-port-change", &plan);
+}
+
+#[test]
+fn another_version_replaces_the_container() {
+    let plan = changed("OLD", "NEW");
+    assert_eq!(plan.disruption(), Disruption::Replace);
+    assert!(plan.steps().all(|step| step.resource.kind != Kind::Directory), "the data stays");
+}
+
+#[test]
+fn an_extension_disturbs_nobody() {
+    let plan = changed(r#"["vector"]"#, r#"["vector", "citext"]"#);
+    assert_eq!(plan.disruption(), Disruption::None);
+    golden("real-extension", &plan);
+}
+
+#[test]
+fn a_deleted_database_keeps_its_record() {
+    let plan = changed(r#""database_name": "shop","#, r#""deleted": true, "database_name": "shop","#);
+    golden("real-delete", &plan);
+}
