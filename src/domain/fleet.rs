@@ -91,8 +91,8 @@ pub fn graph(
     let daemon = certificate(
         layout::daemon_etcd_stem(&facts.data_dir),
         Owner::ROOT,
-        "pgmoor-daemon",
-        BTreeSet::new(),
+        layout::ETCD_CLIENT_COMMON_NAME,
+        BTreeSet::from([facts.host.to_string()]),
         Usage::Client,
         &issuer,
     );

@@ -92,7 +92,8 @@ fn directories(drafts: &mut Drafts, inputs: Inputs<'_>, instance: &InstanceId) -
     }
 }
 
-/// The four certificates. Each system user logs in with the one whose common name is the user's.
+/// The four certificates. Each system user logs in with the one whose common name is the user's; etcd wants a name and
+/// a password, and a certificate without a common name.
 fn certificates(
     drafts: &mut Drafts,
     inputs: Inputs<'_>,
@@ -101,18 +102,19 @@ fn certificates(
 ) -> Result<Vec<ResourceId>, Error> {
     let facts = inputs.facts;
     let issuer = issuer(&inputs.fleet.ca_certificate_pem)?;
-    let etcd_user = layout::etcd_user(instance);
     let directory = layout::certificates_directory(&facts.data_dir, instance.as_str());
     let names = [
         (layout::SERVER, instance.as_str(), Usage::Server),
         (layout::SUPERUSER_CERTIFICATE, layout::SUPERUSER, Usage::Client),
         (layout::REPLICATION, layout::REPLICATION_ROLE, Usage::Client),
-        (layout::ETCD, etcd_user.as_str(), Usage::Client),
+        (layout::ETCD, layout::ETCD_CLIENT_COMMON_NAME, Usage::Client),
     ];
     let mut ids = Vec::new();
     for (stem, common_name, usage) in names {
         let alternatives = match usage {
             Usage::Server | Usage::Both => server_names(inputs, instance),
+            // Something that names it must be in it.
+            Usage::Client if common_name.is_empty() => BTreeSet::from([instance.to_string()]),
             Usage::Client => BTreeSet::new(),
         };
         let path = format!("{directory}/{stem}");
