@@ -5,7 +5,11 @@
 pub mod contract;
 pub mod domain;
 pub mod drivers;
+pub mod intake;
 pub mod model;
 pub mod plan;
+pub mod reconcile;
+pub mod report;
 pub mod runtime;
 pub mod store;
+pub mod world;

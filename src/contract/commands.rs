@@ -5,12 +5,26 @@
 
 use super::faults::{Code, Fault};
 use super::topics::Verb;
+use crate::model::DatabaseId;
 
 /// A request that this build acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// What would this spec change? The payload is to be read with [`super::accept`].
     Plan,
+}
+
+/// A request that was read, on its way to whoever answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The database that it is about.
+    pub database: DatabaseId,
+    /// The payload as it came.
+    pub payload: Vec<u8>,
+    /// MQTT 5: the correlation data, when it is text.
+    pub correlation: Option<String>,
+    /// MQTT 5: where else the answer is wanted.
+    pub response_topic: Option<String>,
 }
 
 /// Reads a request.

@@ -127,6 +127,7 @@ codes! {
     DeletionProtected "deletion-protected" "The database is protected against deletion.",
     RetainedCommand "retained-command" "A command was published retained; it would run again at each reconnect.",
     UnknownCommand "unknown-command" "This build knows no such command.",
+    Unavailable "unavailable" "The request cannot be answered now: Docker, the host or the store does not answer.",
     PortInUse "port-in-use" "Live check: something else listens on the port of the host.",
     VolumePathMissing "volume-path-missing" "Live check: the host has no directory of that path.",
     NetworkMissing "network-missing" "Live check: the Swarm has no network of that name or id.",

@@ -4,7 +4,7 @@
 //! names of Swarm objects are DNS labels of at most 63 characters.
 
 use crate::model::ids::short_hash;
-use crate::model::{DatabaseId, FleetId, HostId, InstanceId, NodeName};
+use crate::model::{DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope};
 
 /// Postgres's superuser, which `initdb` makes and pgmoor logs in as, with a certificate.
 pub const SUPERUSER: &str = "pgmoor";
@@ -95,6 +95,13 @@ pub fn patroni_scope(database: &DatabaseId, node: &NodeName) -> String {
 #[must_use]
 pub fn patroni_prefix(database: &DatabaseId, node: &NodeName) -> String {
     format!("{PATRONI_NAMESPACE}{}/", patroni_scope(database, node))
+}
+
+/// The Swarm config that holds one revision of a scope's record: at most 64 characters for Docker, so the fleet is in
+/// it as a hash (its labels say it in full).
+#[must_use]
+pub fn record_config(fleet: &FleetId, scope: &Scope, revision: u64) -> String {
+    format!("pgmoor.{}.{}.{revision}", scope.label(), short_hash(fleet.as_str()))
 }
 
 /// The etcd key of the dynamic configuration below a node's prefix.

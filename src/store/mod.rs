@@ -8,6 +8,7 @@
 //! | `desired` | database → [`DesiredRow`] | the last good spec, the one in the live checks, the verdict, the history that tells old news (rule 9) |
 //! | `intents` | database → [`IntentRow`] | what a person asked for since: delete |
 //! | `records` | database → `Record` | a copy of the newest sealed record in Swarm; the one in Swarm counts |
+//! | `ports` | port → database | which ports of this host are given out, so that two databases never get one |
 //! | `fleet` | `FleetRecord` | the same for the fleet's record |
 //! | `outcomes` | scope and resource → [`OutcomeRow`] | failed attempts: back-off survives a restart |
 //! | `messages`, `messages_waiting` | number → [`OutMessage`], retained topic → number | what the broker has not acknowledged yet, in order |

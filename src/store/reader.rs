@@ -116,6 +116,20 @@ pub trait Rows: Source {
         by_database(self, Table::Records)
     }
 
+    /// The ports that databases publish on this host, fixed and chosen ones.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn ports(&self) -> Result<BTreeMap<u16, DatabaseId>> {
+        let rows = self.scan(Table::Ports, tables::everything(), usize::MAX)?;
+        let port = |key: &[u8]| {
+            let number = tables::key_number(Table::Ports, key)?;
+            // Only `put_ports` writes here, so the number is a port.
+            Ok(u16::try_from(number).unwrap_or_default())
+        };
+        rows.iter().map(|(key, value)| Ok((port(key)?, Table::Ports.decode(value)?))).collect()
+    }
+
     /// The record of the fleet.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ pub(super) enum Table {
     Desired,
     Intents,
     Records,
+    Ports,
     Fleet,
     Outcomes,
     Messages,
@@ -38,11 +39,12 @@ pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 pub(super) type RawRow = (Vec<u8>, Vec<u8>);
 
 impl Table {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Meta,
         Self::Desired,
         Self::Intents,
         Self::Records,
+        Self::Ports,
         Self::Fleet,
         Self::Outcomes,
         Self::Messages,
@@ -58,6 +60,7 @@ impl Table {
             Self::Desired => "desired",
             Self::Intents => "intents",
             Self::Records => "records",
+            Self::Ports => "ports",
             Self::Fleet => "fleet",
             Self::Outcomes => "outcomes",
             Self::Messages => "messages",

@@ -115,6 +115,19 @@ impl<'t> Writer<'t> {
         self.put(Table::Records, database_key(&record.database), record)
     }
 
+    /// Stores the ports that a database publishes on this host, in place of those it had.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_ports(&mut self, database: &DatabaseId, ports: &[u16]) -> Result<()> {
+        for (port, owner) in self.ports()? {
+            if owner == *database && !ports.contains(&port) {
+                self.remove(Table::Ports, tables::number_key(u64::from(port)))?;
+            }
+        }
+        ports.iter().try_for_each(|port| self.put(Table::Ports, tables::number_key(u64::from(*port)), database))
+    }
+
     /// Stores the record of the fleet.
     ///
     /// # Errors
@@ -158,6 +171,7 @@ impl<'t> Writer<'t> {
         for table in [Table::Desired, Table::Intents, Table::Records] {
             self.remove(table, database_key(database))?;
         }
+        self.put_ports(database, &[])?;
         self.clear_outcomes(&Scope::Database(database.clone()))
     }
 }

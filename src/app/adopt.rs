@@ -1,0 +1,33 @@
+//! Adopting a record that only Swarm had: the store was lost, and the database goes on as it was.
+
+use crate::contract::documents::{Time, Verdict, VerdictResult};
+use crate::model::Record;
+use crate::store::{DesiredRow, HistoryRow, Result, Rows as _, Writer};
+
+/// Writes the row that intake would have, had it been there: the record's spec is the accepted one.
+pub(super) fn row_of_record(writer: &mut Writer<'_>, record: &Record) -> Result<()> {
+    let Some(spec) = &record.spec else { return Ok(()) };
+    let mut row: DesiredRow = writer.desired(&record.database)?.unwrap_or_default();
+    let at_ms = spec.accepted_at_s.saturating_mul(1000);
+    row.accepted = Some(spec.clone());
+    row.last_seen = Some(spec.digest.clone());
+    row.verdict = Some(Verdict {
+        result: VerdictResult::Accepted,
+        digest: spec.digest.clone(),
+        generation: spec.generation,
+        faults: Vec::new(),
+        at: Time::from_ms(at_ms),
+    });
+    row.remember(HistoryRow {
+        generation: spec.generation,
+        digest: spec.digest.clone(),
+        deleted: false,
+        at_ms,
+    });
+    if let Some(tombstone) = &record.tombstone {
+        let at_ms = tombstone.deleted_at_s.saturating_mul(1000);
+        let digest = crate::model::Digest::of_bytes(b"{\"deleted\":true}");
+        row.remember(HistoryRow { generation: None, digest, deleted: true, at_ms });
+    }
+    writer.put_desired(&record.database, &row)
+}

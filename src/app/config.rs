@@ -1,0 +1,307 @@
+//! Configuration: flags over `PGMOOR_*` variables over a TOML file over defaults. The one place that reads any of them.
+//!
+//! Invariant: a key of the file that nobody knows is an error, with the keys that there are.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use crate::model::{FleetId, HostId};
+
+/// Which outside world the daemon drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriverKind {
+    /// Docker Swarm, etcd, Patroni and Postgres.
+    Docker,
+    /// An in-memory world that behaves like them: to watch pgmoor work without Docker.
+    Fake,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is said by flags, variables or the file. Everything is optional here; [`resolve`] puts defaults in.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The fleet: the level below `pgmoor/v1/` in every topic [default: default]
+    #[arg(long, env = "PGMOOR_FLEET", global = true)]
+    pub fleet: Option<FleetId>,
+    /// The id of this host [default: its short hostname]
+    #[arg(long, env = "PGMOOR_HOST", global = true)]
+    pub host: Option<HostId>,
+    /// Where the store, keys, certificates and data directories are [default: /var/lib/pgmoor]
+    #[arg(long, env = "PGMOOR_DATA_DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// An external broker, `mqtt://host:1883` or `mqtts://host:8883`; without one the daemon runs its own
+    #[arg(long, env = "PGMOOR_BROKER_URL", global = true)]
+    pub broker_url: Option<String>,
+    /// User name at the broker
+    #[arg(long, env = "PGMOOR_BROKER_USERNAME", global = true)]
+    pub broker_username: Option<String>,
+    /// File that holds the password at the broker (a trailing newline is cut off)
+    #[arg(long, env = "PGMOOR_BROKER_PASSWORD_FILE", global = true)]
+    pub broker_password_file: Option<PathBuf>,
+    /// Certificate authorities that the broker's certificate is checked against, PEM
+    #[arg(long, env = "PGMOOR_BROKER_CA_FILE", global = true)]
+    pub broker_ca_file: Option<PathBuf>,
+    /// Client certificate for the broker, PEM
+    #[arg(long, env = "PGMOOR_BROKER_CERT_FILE", global = true)]
+    pub broker_cert_file: Option<PathBuf>,
+    /// Key of the client certificate, PEM
+    #[arg(long, env = "PGMOOR_BROKER_KEY_FILE", global = true)]
+    pub broker_key_file: Option<PathBuf>,
+    /// Where the embedded broker listens [default: 127.0.0.1:1883]
+    #[arg(long, env = "PGMOOR_BROKER_LISTEN", global = true)]
+    pub broker_listen: Option<SocketAddr>,
+    /// Password file of the embedded broker; needed off loopback
+    #[arg(long, env = "PGMOOR_BROKER_USERS_FILE")]
+    pub broker_users_file: Option<PathBuf>,
+    /// Certificate of the embedded broker, PEM; needed off loopback
+    #[arg(long, env = "PGMOOR_BROKER_TLS_CERT_FILE")]
+    pub broker_tls_cert_file: Option<PathBuf>,
+    /// Key of the embedded broker's certificate, PEM
+    #[arg(long, env = "PGMOOR_BROKER_TLS_KEY_FILE")]
+    pub broker_tls_key_file: Option<PathBuf>,
+    /// Which world is driven [default: docker]
+    #[arg(long, value_enum, env = "PGMOOR_DRIVERS")]
+    pub drivers: Option<DriverKind>,
+    /// The Docker engine's socket [default: /var/run/docker.sock]
+    #[arg(long, env = "PGMOOR_DOCKER_SOCKET")]
+    pub docker_socket: Option<PathBuf>,
+    /// The address at which other hosts and containers reach this host, never loopback [default: what Swarm advertises]
+    #[arg(long, env = "PGMOOR_ADVERTISE_ADDRESS")]
+    pub advertise_address: Option<IpAddr>,
+    /// Port of etcd for its clients [default: 2379]
+    #[arg(long, env = "PGMOOR_ETCD_CLIENT_PORT")]
+    pub etcd_client_port: Option<u16>,
+    /// Port of etcd for its other members [default: 2380]
+    #[arg(long, env = "PGMOOR_ETCD_PEER_PORT")]
+    pub etcd_peer_port: Option<u16>,
+    /// A version catalogue instead of the embedded one
+    #[arg(long, env = "PGMOOR_CATALOGUE", global = true)]
+    pub catalogue: Option<PathBuf>,
+    /// Seconds that the data of a deleted database stays in the trash [default: 259200, 72 hours]
+    #[arg(long, env = "PGMOOR_DELETION_GRACE_S")]
+    pub deletion_grace_s: Option<u32>,
+    /// Seconds between two looks at everything, 1–3600 [default: 15]
+    #[arg(long, env = "PGMOOR_TICK_S", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub tick_s: Option<u32>,
+    /// How log lines look [default: pretty on a terminal, json elsewhere]
+    #[arg(long, value_enum, env = "PGMOOR_LOG")]
+    pub log: Option<LogFormat>,
+    /// Which log lines are written: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `pgmoor::mqtt=debug` [default: info]
+    #[arg(long, env = "PGMOOR_LOG_LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("read the configuration file {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("the configuration file {path} is not valid: {why}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        why: String,
+    },
+    /// A value that cannot be.
+    #[error("{setting} cannot be {value}: {why}")]
+    Value {
+        /// The flag's name without dashes.
+        setting: &'static str,
+        /// What it was set to.
+        value: String,
+        /// Why not, as a sentence for people.
+        why: &'static str,
+    },
+}
+
+/// Reads the file and lays the flags and variables over it.
+///
+/// # Errors
+/// The file cannot be read or has a fault.
+pub fn layered(flags: Settings, file: Option<&Path>) -> Result<Settings, Error> {
+    let Some(path) = file else { return Ok(flags) };
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let file: Settings =
+        toml::from_str(&text).map_err(|error| Error::Parse { path: path.to_owned(), why: error.to_string() })?;
+    Ok(over(flags, file))
+}
+
+/// `upper` where it says something, else `lower`.
+fn over(upper: Settings, lower: Settings) -> Settings {
+    macro_rules! pick {
+        ($($field:ident),+ $(,)?) => { Settings { $($field: upper.$field.or(lower.$field)),+ } };
+    }
+    pick!(
+        fleet,
+        host,
+        data_dir,
+        broker_url,
+        broker_username,
+        broker_password_file,
+        broker_ca_file,
+        broker_cert_file,
+        broker_key_file,
+        broker_listen,
+        broker_users_file,
+        broker_tls_cert_file,
+        broker_tls_key_file,
+        drivers,
+        docker_socket,
+        advertise_address,
+        etcd_client_port,
+        etcd_peer_port,
+        catalogue,
+        deletion_grace_s,
+        tick_s,
+        log,
+        log_level,
+    )
+}
+
+/// The default of each setting that has one.
+pub mod default {
+    /// See `Settings::fleet`.
+    pub const FLEET: &str = "default";
+    /// See `Settings::data_dir`.
+    pub const DATA_DIR: &str = "/var/lib/pgmoor";
+    /// See `Settings::broker_listen`.
+    pub const BROKER_LISTEN: &str = "127.0.0.1:1883";
+    /// See `Settings::docker_socket`.
+    pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+    /// See `Settings::etcd_client_port`.
+    pub const ETCD_CLIENT_PORT: u16 = 2379;
+    /// See `Settings::etcd_peer_port`.
+    pub const ETCD_PEER_PORT: u16 = 2380;
+    /// See `Settings::deletion_grace_s`: 72 hours (issue 3).
+    pub const DELETION_GRACE_S: u32 = 72 * 3600;
+    /// See `Settings::tick_s`.
+    pub const TICK_S: u32 = 15;
+    /// See `Settings::log_level`.
+    pub const LOG_LEVEL: &str = "info";
+}
+
+impl Settings {
+    /// The fleet.
+    ///
+    /// # Errors
+    /// Never for the default; kept a result so that callers treat all settings alike.
+    pub fn fleet(&self) -> Result<FleetId, Error> {
+        match &self.fleet {
+            Some(fleet) => Ok(fleet.clone()),
+            None => FleetId::parse(default::FLEET).map_err(|_| Error::Value {
+                setting: "fleet",
+                value: default::FLEET.to_owned(),
+                why: "it is not an id",
+            }),
+        }
+    }
+
+    /// This host's id: as set, or the short hostname made into an id.
+    ///
+    /// # Errors
+    /// The hostname cannot be made into an id.
+    pub fn host(&self) -> Result<HostId, Error> {
+        if let Some(host) = &self.host {
+            return Ok(host.clone());
+        }
+        let hostname = hostname();
+        let id = id_of_hostname(&hostname);
+        HostId::parse(&id).map_err(|_| Error::Value {
+            setting: "host",
+            value: hostname,
+            why: "the hostname is no id; set --host to 1-36 lowercase letters, digits and hyphens",
+        })
+    }
+
+    /// The data directory, absolute.
+    ///
+    /// # Errors
+    /// It is not absolute, or not UTF-8.
+    pub fn data_dir(&self) -> Result<String, Error> {
+        let path = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(default::DATA_DIR));
+        let fault = |why| Error::Value { setting: "data-dir", value: path.display().to_string(), why };
+        if !path.is_absolute() {
+            return Err(fault("it must be an absolute path: containers mount it"));
+        }
+        let text = path.to_str().ok_or_else(|| fault("it is not UTF-8"))?;
+        Ok(text.trim_end_matches('/').to_owned())
+    }
+}
+
+/// The machine's name without its domain.
+#[must_use]
+pub fn hostname() -> String {
+    let name = rustix::system::uname();
+    let full = name.nodename().to_string_lossy().into_owned();
+    full.split('.').next().unwrap_or_default().to_owned()
+}
+
+fn id_of_hostname(hostname: &str) -> String {
+    let lower = hostname.to_ascii_lowercase();
+    let mut id: String = lower.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    while id.contains("--") {
+        id = id.replace("--", "-");
+    }
+    id.truncate(crate::model::ids::ID_CHARS_MAX);
+    id.trim_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pgmoor.toml");
+        std::fs::write(&path, "fleet = \"site\"\ntick_s = 5\n").unwrap();
+        let flags = Settings { tick_s: Some(7), ..Settings::default() };
+        let settings = layered(flags, Some(&path)).unwrap();
+        assert_eq!(settings.fleet().unwrap().as_str(), "site");
+        assert_eq!(settings.tick_s, Some(7));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pgmoor.toml");
+        std::fs::write(&path, "flett = \"site\"\n").unwrap();
+        let error = layered(Settings::default(), Some(&path)).unwrap_err().to_string();
+        assert!(error.contains("flett"), "{error}");
+    }
+
+    #[test]
+    fn hostnames_become_ids() {
+        assert_eq!(id_of_hostname("Edge_Box--7"), "edge-box-7");
+        assert_eq!(id_of_hostname("-a-"), "a");
+    }
+
+    #[test]
+    fn the_data_directory_is_absolute() {
+        let settings = Settings { data_dir: Some(PathBuf::from("here")), ..Settings::default() };
+        assert!(settings.data_dir().is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! An empty payload came in: perhaps the spec was cleared on purpose, perhaps somebody published nothing.
+//!
+//! Invariant: it counts only when a fresh subscription to exactly that topic finds nothing retained (rule 4).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Error, Intake};
+use crate::contract::documents::{EventData, EventType};
+use crate::contract::topics::Topic;
+use crate::model::{DatabaseId, Digest};
+use crate::store::Rows as _;
+
+/// What a fresh look at one topic found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retained {
+    /// This payload.
+    Payload(Vec<u8>),
+    /// Nothing: and a marker sent after the subscription proves that the broker had its chance.
+    Nothing,
+    /// The broker did not answer in time: nothing is known.
+    Unknown,
+}
+
+/// Looks at a topic with a subscription of its own.
+#[async_trait]
+pub trait Confirm: Send + Sync {
+    /// What the broker retains on exactly this topic. Bounded in time.
+    async fn retained(&self, topic: &str) -> Retained;
+}
+
+/// How often an unanswered look is made again; the link behind it has its own deadline.
+const LOOKS: u32 = 3;
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What an emptied topic stands for.
+const DELETE: &[u8] = b"{\"deleted\":true}";
+
+impl Intake {
+    pub(super) async fn emptied(&self, id: &DatabaseId) -> Result<(), Error> {
+        let record = self.store.read(|reader| reader.record(id))?;
+        let lives = record.is_some_and(|record| record.tombstone.is_none() && record.spec.is_some());
+        if !lives {
+            return self.forget_refused(id).await;
+        }
+        let topic = Topic::Spec(id.clone()).to_string(&self.fleet);
+        for look in 1..=LOOKS {
+            match self.confirm.retained(&topic).await {
+                Retained::Nothing => {
+                    tracing::info!(database = %id, "its spec was cleared; confirmed by a fresh look at the topic");
+                    return self.spec(id, DELETE, false).await;
+                }
+                Retained::Payload(payload) => return self.spec(id, &payload, true).await,
+                Retained::Unknown if look < LOOKS => tokio::time::sleep(PAUSE).await,
+                Retained::Unknown => {}
+            }
+        }
+        let message =
+            "an empty spec came, but the broker did not confirm that the topic is empty; nothing was deleted. \
+                       Publish {\"deleted\": true} to delete"
+                .to_owned();
+        tracing::warn!(database = %id, "{message}");
+        let data = EventData { message, ..EventData::default() };
+        let event = self.event(id, EventType::SpecRejected, &Digest::of_bytes(b""), data);
+        self.change(id, vec![event], |_row| {}).await
+    }
+
+    /// A spec that was never accepted was cleared: with it goes what was said about it.
+    async fn forget_refused(&self, id: &DatabaseId) -> Result<(), Error> {
+        let known = self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?)))?;
+        let (Some(_), None) = known else { return Ok(()) };
+        let prefix = Topic::Status(id.clone()).to_string(&self.fleet).trim_end_matches("status").to_owned();
+        let (key, now_ms) = (id.clone(), self.clock.now_ms());
+        self.store
+            .write(move |writer| {
+                writer.forget_database(&key)?;
+                writer.clear_topics(&prefix, now_ms).map(|_cleared| ())
+            })
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Intake: message in → judged by the rules → one transaction with the verdict and its event → bell → acknowledgement.
+//!
+//! Architecture invariants: the acknowledgement follows the commit (rule 5); a bad spec changes nothing but its
+//! verdict (rule 7); an empty payload is confirmed by a fresh look at that very topic before it counts (rule 4); a
+//! *replayed* spec that history knows as superseded changes nothing (rule 9).
+
+mod command;
+mod deletion;
+mod spec;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::contract::Context;
+use crate::contract::spec::DEFAULT_MEMORY_BYTES;
+use crate::contract::topics::Topic;
+use crate::model::{AcceptedSpec, Catalogue, DatabaseId, FleetId, HostId};
+use crate::runtime::bell::Bell;
+use crate::runtime::clock::SharedClock;
+use crate::store::{self, Store};
+
+pub use command::PreviewQueue;
+pub use deletion::{Confirm, Retained};
+
+/// A message that came in.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The whole topic.
+    pub topic: String,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// Whether the broker replayed it from its memory.
+    pub retained: bool,
+    /// MQTT 5: where an answer is wanted.
+    pub response_topic: Option<String>,
+    /// MQTT 5: what the answer must carry.
+    pub correlation: Option<Vec<u8>>,
+}
+
+/// What intake works with.
+#[derive(Clone)]
+pub struct Intake {
+    /// The fleet whose topics are read.
+    pub fleet: FleetId,
+    /// This host.
+    pub host: HostId,
+    /// All hosts of the fleet.
+    pub known_hosts: BTreeSet<HostId>,
+    /// The version catalogue.
+    pub catalogue: Arc<Catalogue>,
+    /// The store.
+    pub store: Store,
+    /// Wakes the reconciler.
+    pub bell: Bell,
+    /// The time.
+    pub clock: SharedClock,
+    /// Looks at one topic afresh.
+    pub confirm: Arc<dyn Confirm>,
+    /// Questions for the reconciler.
+    pub previews: PreviewQueue,
+}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intake").field("fleet", &self.fleet).finish_non_exhaustive()
+    }
+}
+
+/// Why a message could not be taken in. It is not acknowledged then, and the broker brings it again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store does not work.
+    #[error("store the verdict")]
+    Store(#[from] store::Error),
+}
+
+impl Intake {
+    /// Takes in one message. When this returns well, all that follows from it is on the disk.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn receive(&self, arrival: &Arrival) -> Result<(), Error> {
+        match Topic::parse(&self.fleet, &arrival.topic) {
+            Some(Topic::Spec(id)) if arrival.payload.is_empty() => self.emptied(&id).await,
+            Some(Topic::Spec(id)) => self.spec(&id, &arrival.payload, arrival.retained).await,
+            Some(Topic::Command(id, verb)) => self.command(&id, &verb, arrival).await,
+            Some(_) => Ok(()),
+            None => {
+                // For example a database id that breaks the rule: there is no topic of ours to answer on.
+                tracing::warn!(topic = arrival.topic.chars().take(200).collect::<String>(), "not a topic of ours");
+                Ok(())
+            }
+        }
+    }
+
+    /// What a spec is judged against.
+    fn context<'a>(
+        &'a self,
+        previous: Option<&'a AcceptedSpec>,
+        ports_in_use: &'a BTreeMap<u16, DatabaseId>,
+    ) -> Context<'a> {
+        Context {
+            catalogue: &self.catalogue,
+            host: &self.host,
+            known_hosts: &self.known_hosts,
+            previous,
+            ports_in_use,
+            default_memory_bytes: DEFAULT_MEMORY_BYTES,
+        }
+    }
+}

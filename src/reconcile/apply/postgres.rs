@@ -1,0 +1,58 @@
+//! Roles, databases, extensions and scripts, through the node's current primary.
+
+use super::super::refresh;
+use super::{Task, failed};
+use crate::domain::layout;
+use crate::drivers::{Endpoint, Result};
+use crate::model::{Attributes, Payload, Resource};
+
+/// Makes it what is described.
+pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
+    let at = primary(task).await?;
+    let postgres = &task.world.drivers.postgres;
+    match (&resource.attributes, &resource.payload) {
+        (Attributes::Role(role), Payload::Password(password)) => postgres.put_role(&at, role, Some(password)).await,
+        (Attributes::Role(role), Payload::None) => postgres.put_role(&at, role, None).await,
+        (Attributes::Database { name, owner }, _) => postgres.put_database(&at, name, owner).await,
+        (Attributes::Extension { database, name, version, schema }, _) => {
+            postgres.put_extension(&at, database, name, version.as_deref(), schema.as_deref()).await
+        }
+        (Attributes::Script { database, name, .. }, Payload::Statements(statements)) => {
+            postgres.run_script(&at, database, name, statements).await
+        }
+        _ => Err(failed(task, "it carries nothing to apply, or is not in Postgres")),
+    }
+}
+
+/// Removes it. Databases and what ran once are never removed by themselves.
+pub(super) async fn remove(task: &Task, seen: &Attributes) -> Result<()> {
+    let at = primary(task).await?;
+    let postgres = &task.world.drivers.postgres;
+    if let Attributes::Role(role) = seen {
+        postgres.drop_role(&at, &role.name, layout::SUPERUSER).await
+    } else if let Attributes::Extension { database, name, .. } = seen {
+        postgres.drop_extension(&at, database, name).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Where the primary answers now: found when the step runs, not when it was planned.
+async fn primary(task: &Task) -> Result<Endpoint> {
+    let world = &task.world;
+    let services = world.drivers.swarm.services(&world.selector(&task.scope)).await?;
+    let mut last = refresh::not_running(&task.scope.to_string());
+    for service in services {
+        let Some(name) = service.attributes.labels.get(crate::world::RESOURCE_LABEL) else { continue };
+        match world.instance(name, &service.attributes.name).await {
+            Ok(Some(endpoints)) => match world.drivers.postgres.server(&endpoints.postgres).await {
+                Ok(server) if !server.in_recovery => return Ok(endpoints.postgres),
+                Ok(_) => {}
+                Err(error) => last = error,
+            },
+            Ok(None) => {}
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,87 @@
+//! Services and networks.
+
+use super::super::refresh::marks;
+use super::{Task, failed};
+use crate::drivers::{Error, Result};
+use crate::model::service::ServiceAttributes;
+use crate::model::{Attributes, Resource};
+use crate::plan::Action;
+use crate::world::APPLIED_LABEL;
+
+/// Makes it what is described.
+pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
+    if let Attributes::Service(wanted) = &resource.attributes {
+        service(task, wanted).await
+    } else if let Attributes::Network { name, attachable } = &resource.attributes {
+        network(task, name, *attachable).await
+    } else {
+        Err(failed(task, "it is not in Swarm"))
+    }
+}
+
+async fn service(task: &Task, wanted: &ServiceAttributes) -> Result<()> {
+    let swarm = &task.world.drivers.swarm;
+    let mut marked = wanted.clone();
+    if let Some(applied) = &task.applied {
+        marked.labels.insert(APPLIED_LABEL.to_owned(), applied.to_string());
+    }
+    // A lost answer to an earlier create looks like a taken name: what is there now decides.
+    let live = swarm.services(&task.world.selector(&task.scope)).await?;
+    if let Some(live) = live.into_iter().find(|live| live.attributes.name == wanted.name) {
+        return swarm.update_service(&live.id, &marked).await;
+    }
+    if task.step.action == Action::Update {
+        return Err(failed(task, "the service is gone"));
+    }
+    unmounted(task, wanted).await?;
+    swarm.create_service(&marked).await.map(|_id| ())
+}
+
+/// Rule 3: one data directory, one Postgres. A service that is made while a container of its predecessor is still
+/// stopping would start a second one on the same files.
+async fn unmounted(task: &Task, service: &ServiceAttributes) -> Result<()> {
+    for mount in service.mounts.iter().filter(|mount| mount.exclusive) {
+        let holders = task.world.drivers.swarm.containers_mounting(&mount.source).await?;
+        if let Some(holder) = holders.first() {
+            return Err(Error::Conflict {
+                act: format!("wait for {} to be free", mount.source),
+                why: format!("container {} ({}) still has it mounted", short(&holder.id), holder.state),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+async fn network(task: &Task, name: &str, attachable: bool) -> Result<()> {
+    let swarm = &task.world.drivers.swarm;
+    let labels = marks(&task.world, &task.scope, &task.step.resource, task.applied.as_ref());
+    let ours = swarm.networks(&task.world.selector(&task.scope)).await?;
+    match ours.into_iter().find(|network| network.name == name) {
+        Some(live) if live.attachable == attachable => Ok(()),
+        Some(live) => {
+            swarm.remove_network(&live.id).await?;
+            swarm.create_network(name, attachable, &labels).await.map(|_id| ())
+        }
+        None => swarm.create_network(name, attachable, &labels).await.map(|_id| ()),
+    }
+}
+
+/// Removes it by its object id.
+pub(super) async fn remove(task: &Task, seen: &Attributes) -> Result<()> {
+    let Some(object) = &task.step.object else { return Err(failed(task, "its object id is not known")) };
+    let swarm = &task.world.drivers.swarm;
+    let gone = |result: Result<()>| match result {
+        Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Attributes::Service(service) = seen {
+        gone(swarm.remove_service(object).await)?;
+        unmounted(task, service).await
+    } else {
+        gone(swarm.remove_network(object).await)
+    }
+}

@@ -1,0 +1,244 @@
+//! Judging a candidate: a spec that passed intake's rules meets the host. It is accepted, with everything chosen that
+//! it leaves open, or refused with all faults; the last good one stays applied either way until then (rule 7).
+//!
+//! Invariant: acceptance, the record that it leads to, the verdict and the event are one transaction (rule 5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ledger::say;
+use super::live;
+use super::service::Shared;
+use crate::contract::documents::{Event, EventData, EventType, Time, Verdict, VerdictResult};
+use crate::contract::topics::Topic;
+use crate::contract::{self, Fault};
+use crate::domain::database::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
+use crate::drivers;
+use crate::model::record::StoredSpec;
+use crate::model::{AcceptedSpec, DatabaseId, HostId, Record};
+use crate::store::{self, Candidate, HistoryRow, Rows as _};
+
+/// Why a candidate could not be judged now.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The store does not work.
+    #[error("read or write the store")]
+    Store(#[from] store::Error),
+    /// The host does not answer.
+    #[error("check the spec against the host")]
+    Host(#[from] drivers::Error),
+    /// Nothing can be chosen.
+    #[error("choose what the spec leaves open")]
+    Choose(#[from] crate::domain::Error),
+    /// No randomness.
+    #[error("make passwords")]
+    Random(#[from] crate::runtime::random::NoRandomness),
+}
+
+/// Judges the candidate of a database, if there is one.
+pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Error> {
+    let (row, record, ports) =
+        shared.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?, reader.ports()?)))?;
+    let Some(Candidate { spec: stored, .. }) = row.and_then(|row| row.candidate) else { return Ok(()) };
+    let previous = record.as_ref().and_then(|record| read_back(shared, record));
+    let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
+    let context = shared.context(previous.as_ref(), &others);
+    let bytes = stored.document.expose().as_bytes();
+    let spec = match contract::accept(id, bytes, &context) {
+        Ok(spec) => spec,
+        Err(faults) => return refuse(shared, id, stored, faults).await,
+    };
+    if !spec.deleted {
+        let document = serde_json::from_slice(bytes).unwrap_or(serde_json::Value::Null);
+        let faults = live::check(&shared.world, &spec, &document).await?;
+        if !faults.is_empty() {
+            return refuse(shared, id, stored, faults).await;
+        }
+    }
+    if spec.deleted && record.is_none() {
+        return nothing_to_delete(shared, id, &stored).await;
+    }
+    let before = record.unwrap_or_else(|| Record { revision: 0, ..Record::new(id.clone()) });
+    let after = if spec.deleted {
+        bury(before, shared.world.now_s(), shared.options.deletion_grace_s)
+    } else {
+        let mut choose = Chooser::new(shared, &spec, &others.keys().copied().collect()).await?;
+        let accepted = Accepted { spec: &spec, stored: &stored, previous: previous.as_ref() };
+        let minted = mint(accepted, before, &mut choose)?;
+        choose.ended()?;
+        minted
+    };
+    accept(shared, spec, stored, after).await
+}
+
+/// The accepted spec of a record, read with today's rules. None where they refuse it: then nothing is known of it.
+pub(super) fn read_back(shared: &Shared, record: &Record) -> Option<AcceptedSpec> {
+    let stored = record.spec.as_ref()?;
+    let nobody = BTreeMap::new();
+    let context = shared.context(None, &nobody);
+    match contract::accept(&record.database, stored.document.expose().as_bytes(), &context) {
+        Ok(spec) => Some(spec),
+        Err(faults) => {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            tracing::error!(database = %record.database, ?faults, "the accepted spec is refused by this version");
+            None
+        }
+    }
+}
+
+async fn accept(shared: &Shared, spec: AcceptedSpec, stored: StoredSpec, record: Record) -> Result<(), Error> {
+    let now_ms = shared.world.clock.now_ms();
+    let fleet = shared.world.fleet.clone();
+    let ports = super::pass::published_ports(&spec, &record);
+    let written = shared.store.write(move |writer| {
+        let id = &spec.id;
+        let mut row = writer.desired(id)?.unwrap_or_default();
+        let is_newest = row.candidate.as_ref().is_some_and(|candidate| candidate.spec.digest == stored.digest);
+        if !is_newest {
+            // A newer one came meanwhile: that one is judged next, and this one never was.
+            return Ok(());
+        }
+        row.candidate = None;
+        row.conditions = BTreeMap::new();
+        row.verdict = Some(Verdict {
+            result: VerdictResult::Accepted,
+            digest: stored.digest.clone(),
+            generation: stored.generation,
+            faults: Vec::new(),
+            at: Time::from_ms(now_ms),
+        });
+        row.remember(HistoryRow {
+            generation: stored.generation,
+            digest: stored.digest.clone(),
+            deleted: spec.deleted,
+            at_ms: now_ms,
+        });
+        row.accepted = Some(stored.clone());
+        writer.put_desired(id, &row)?;
+        if record.revision > 0 {
+            writer.put_record(&record)?;
+        }
+        writer.put_ports(id, &ports)?;
+        // What failed for the spec before says nothing about this one.
+        writer.clear_outcomes(&crate::model::Scope::Database(id.clone()))?;
+        let data = EventData {
+            message: if spec.deleted { "the delete was accepted" } else { "the spec was accepted" }.to_owned(),
+            digest: Some(stored.digest.clone()),
+            generation: stored.generation,
+            ..EventData::default()
+        };
+        let name = format!("{now_ms}-accepted-{}", stored.digest.short());
+        let event = Event::new(&fleet, id, name, EventType::SpecAccepted, Time::from_ms(now_ms), data);
+        writer.enqueue(&say(&fleet, &Topic::Events(id.clone()), &event, now_ms))
+    });
+    written.await.map_err(Error::Store)
+}
+
+/// A delete of what never was: nothing is kept of it, and those who listen hear that it is done.
+async fn nothing_to_delete(shared: &Shared, id: &DatabaseId, stored: &StoredSpec) -> Result<(), Error> {
+    let now_ms = shared.world.clock.now_ms();
+    let data = EventData {
+        message: "there is no such database, so there is nothing to delete".to_owned(),
+        digest: Some(stored.digest.clone()),
+        generation: stored.generation,
+        ..EventData::default()
+    };
+    let name = format!("{now_ms}-accepted-{}", stored.digest.short());
+    let fleet = &shared.world.fleet;
+    let event = Event::new(fleet, id, name, EventType::SpecAccepted, Time::from_ms(now_ms), data);
+    let message = say(fleet, &Topic::Events(id.clone()), &event, now_ms);
+    let prefix = Topic::Status(id.clone()).to_string(fleet).trim_end_matches("status").to_owned();
+    let id = id.clone();
+    let written = shared.store.write(move |writer| {
+        writer.forget_database(&id)?;
+        writer.clear_topics(&prefix, now_ms)?;
+        writer.enqueue(&message)
+    });
+    written.await.map_err(Error::Store)
+}
+
+/// The host may be mended, so the candidate stays and is judged again by the tick, until another takes its place.
+async fn refuse(shared: &Shared, id: &DatabaseId, stored: StoredSpec, faults: Vec<Fault>) -> Result<(), Error> {
+    let now_ms = shared.world.clock.now_ms();
+    let (fleet, id) = (shared.world.fleet.clone(), id.clone());
+    let written = shared.store.write(move |writer| {
+        let mut row = writer.desired(&id)?.unwrap_or_default();
+        let is_newest = row.candidate.as_ref().is_some_and(|candidate| candidate.spec.digest == stored.digest);
+        if !is_newest {
+            return Ok(());
+        }
+        let said = row.verdict.as_ref().is_some_and(|verdict| {
+            verdict.result == VerdictResult::Rejected && verdict.digest == stored.digest && verdict.faults == faults
+        });
+        if said {
+            return Ok(());
+        }
+        row.verdict = Some(Verdict {
+            result: VerdictResult::Rejected,
+            digest: stored.digest.clone(),
+            generation: stored.generation,
+            faults: faults.clone(),
+            at: Time::from_ms(now_ms),
+        });
+        writer.put_desired(&id, &row)?;
+        let data = EventData {
+            message: "the spec passed the rules, but the host cannot carry it".to_owned(),
+            digest: Some(stored.digest.clone()),
+            generation: stored.generation,
+            faults,
+            ..EventData::default()
+        };
+        let name = format!("{now_ms}-rejected-{}", stored.digest.short());
+        let event = Event::new(&fleet, &id, name, EventType::SpecRejected, Time::from_ms(now_ms), data);
+        writer.enqueue(&say(&fleet, &Topic::Events(id.clone()), &event, now_ms))
+    });
+    written.await.map_err(Error::Store)
+}
+
+/// Chooses with the system's randomness, and ports that nobody has and nothing listens on.
+pub(super) struct Chooser<'a> {
+    shared: &'a Shared,
+    free: Vec<u16>,
+    failed: Option<crate::runtime::random::NoRandomness>,
+}
+
+/// How many free ports are looked for: a spec needs one for each instance on this host.
+const PORTS_WANTED: usize = 9;
+
+impl<'a> Chooser<'a> {
+    pub(super) async fn new(shared: &'a Shared, spec: &AcceptedSpec, taken: &BTreeSet<u16>) -> Result<Self, Error> {
+        use crate::model::spec::PortRequest;
+        let mut free = Vec::new();
+        if spec.nodes.iter().any(|node| node.port == PortRequest::Chosen) {
+            for port in (PORT_FIRST..=PORT_LAST).rev().filter(|port| !taken.contains(port)) {
+                if shared.world.drivers.host.port_is_free(port).await? {
+                    free.push(port);
+                }
+                if free.len() >= PORTS_WANTED {
+                    break;
+                }
+            }
+            // Handed out from the end: the highest first, away from what people choose by hand.
+            free.reverse();
+        }
+        Ok(Self { shared, free, failed: None })
+    }
+
+    /// What could not be reported while choosing.
+    pub(super) fn ended(self) -> Result<(), Error> {
+        self.failed.map_or(Ok(()), |failed| Err(Error::Random(failed)))
+    }
+}
+
+impl Choose for Chooser<'_> {
+    fn entropy(&mut self) -> [u8; PASSWORD_BYTES] {
+        let mut bytes = [0; PASSWORD_BYTES];
+        if let Err(failed) = self.shared.random.fill(&mut bytes) {
+            self.failed = Some(failed);
+        }
+        bytes
+    }
+
+    fn port(&mut self, _host: &HostId) -> Option<u16> {
+        self.free.pop()
+    }
+}

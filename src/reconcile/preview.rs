@@ -1,0 +1,111 @@
+//! Answering what a spec would change: the same way as a real one takes, without a step being run or a row written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::judge;
+use super::live;
+use super::refresh::refresh;
+use super::service::Shared;
+use crate::contract;
+use crate::contract::commands::Question;
+use crate::contract::documents::{CommandOutcome, CommandResult, PlanDoc, Time};
+use crate::contract::faults::{Code, Fault};
+use crate::contract::topics::{Topic, Verb};
+use crate::domain::database::{self, Accepted};
+use crate::model::record::StoredSpec;
+use crate::model::{AcceptedSpec, DatabaseId, Digest, Graph, Record, Scope, Secret};
+use crate::plan::{Input, plan};
+use crate::report;
+use crate::runtime::chain::chain;
+use crate::store::{OutMessage, Rows as _};
+
+/// Answers a question on its result topic. A question that cannot be answered gets a fault.
+pub(super) async fn answer(shared: &Shared, question: Question) {
+    let now_ms = shared.world.clock.now_ms();
+    let result = proposed(shared, &question).await;
+    let (outcome, plan, faults) = match result {
+        Ok(plan) => (CommandOutcome::Accepted, Some(plan), Vec::new()),
+        Err(faults) => (CommandOutcome::Rejected, None, faults),
+    };
+    let Some(verb) = Verb::parse(Verb::PLAN) else { return };
+    let answer = CommandResult {
+        database: question.database.clone(),
+        verb: verb.as_str().to_owned(),
+        request: Digest::of_bytes(&question.payload),
+        correlation_id: question.correlation,
+        result: outcome,
+        faults,
+        plan,
+        task: None,
+        at: Time::from_ms(now_ms),
+    };
+    let payload = serde_json::to_vec(&answer).unwrap_or_default();
+    let own = Topic::CommandResult(question.database, verb).to_string(&shared.world.fleet);
+    let topics: Vec<String> = std::iter::once(own).chain(question.response_topic).collect();
+    let written = shared.store.write(move |writer| {
+        topics.iter().try_for_each(|topic| writer.enqueue(&OutMessage::event(topic, payload.clone(), now_ms)))
+    });
+    if let Err(error) = written.await {
+        tracing::error!(error = chain(&error), "the answer to a question could not be stored");
+    }
+}
+
+async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<Fault>> {
+    let id = &question.database;
+    let unseen = |error: &(dyn std::error::Error + 'static)| {
+        let message = format!("the question cannot be answered now: {}", chain(error));
+        vec![Fault::new(Code::Unavailable, "", message).hint("ask again; `pgmoor status` says how the host is")]
+    };
+    let (record, ports) =
+        shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?))).map_err(|error| unseen(&error))?;
+    let previous = record.as_ref().and_then(|record| judge::read_back(shared, record));
+    let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
+    let context = shared.context(previous.as_ref(), &others);
+    let spec = contract::accept(id, &question.payload, &context)?;
+    if !spec.deleted {
+        let document = serde_json::from_slice(&question.payload).unwrap_or(serde_json::Value::Null);
+        let faults = live::check(&shared.world, &spec, &document).await.map_err(|error| unseen(&error))?;
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+    }
+    let before = record.unwrap_or_else(|| Record { revision: 0, ..Record::new(id.clone()) });
+    let stored = StoredSpec {
+        document: Secret::new(String::from_utf8_lossy(&question.payload)),
+        digest: spec.digest.clone(),
+        generation: spec.generation,
+        accepted_at_s: shared.world.now_s(),
+    };
+    let graphs = graphs(shared, &spec, &stored, previous.as_ref(), before).await;
+    let (desired, previous_graph, record) = graphs.map_err(|error| unseen(&*error))?;
+    let scope = Scope::Database(id.clone());
+    let observed = refresh(&shared.world, &scope, &desired, &previous_graph).await;
+    let (outcomes, forced) = (BTreeMap::new(), BTreeSet::new());
+    let input = Input { scope: &scope, desired: &desired, observed: &observed, outcomes: &outcomes, forced: &forced };
+    let now = Time::from_ms(shared.world.clock.now_ms());
+    Ok(report::proposed_plan_document(id, &plan(&input), &record, now))
+}
+
+type Graphs = (Graph, Graph, Record);
+
+/// What is desired under the spec in question, what was desired before where that goes, and the record it would lead to.
+async fn graphs(
+    shared: &Shared,
+    spec: &AcceptedSpec,
+    stored: &StoredSpec,
+    previous: Option<&AcceptedSpec>,
+    before: Record,
+) -> Result<Graphs, Box<dyn std::error::Error + Send + Sync>> {
+    if spec.deleted {
+        let old = match previous {
+            Some(previous) => shared.graph(previous, &before)?,
+            None => Graph::default(),
+        };
+        let after = database::bury(before, shared.world.now_s(), shared.options.deletion_grace_s);
+        return Ok((database::buried(&after)?, old, after));
+    }
+    let mut choose = judge::Chooser::new(shared, spec, &BTreeSet::new()).await?;
+    let after = database::mint(Accepted { spec, stored, previous }, before, &mut choose)?;
+    choose.ended()?;
+    Ok((shared.graph(spec, &after)?, Graph::default(), after))
+}

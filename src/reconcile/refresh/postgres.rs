@@ -1,0 +1,221 @@
+//! Looking at instances and inside them: readiness, roles, databases, extensions, scripts.
+
+use std::collections::BTreeMap;
+
+use super::{Seen, present, unknown};
+use crate::drivers::certificates;
+use crate::drivers::{Endpoint, Error, Result};
+use crate::model::resource::InstanceAttributes;
+use crate::model::{Attributes, Graph, Kind, Observation, Payload, Resource, ResourceId, Secret};
+use crate::world::{InstanceEndpoints, World};
+
+/// Looks at the desired instances, and through the first that serves as primary at what is inside the database.
+/// What is inside an instance that nobody wants goes with its data: there is nothing to look at.
+pub(super) async fn look(world: &World, desired: &Graph, seen: &Seen) -> Seen {
+    let mut found = Seen::new();
+    let mut inside = Inside::NotThere;
+    for resource in desired.in_order().filter(|resource| resource.id.kind == Kind::Instance) {
+        let Attributes::Instance(wanted) = &resource.attributes else { continue };
+        let looked = instance(world, &resource.id.name, wanted, seen, desired).await;
+        inside = inside.or(looked.inside);
+        found.insert(resource.id.clone(), looked.observation);
+    }
+    let wanted: Vec<&Resource> = desired
+        .in_order()
+        .filter(|resource| matches!(resource.id.kind, Kind::Role | Kind::Database | Kind::Extension | Kind::Script))
+        .collect();
+    if wanted.is_empty() {
+        return found;
+    }
+    match inside {
+        Inside::Serves(endpoint) => match contents(world, &endpoint, &wanted).await {
+            Ok(contents) => found.extend(contents),
+            Err(error) => found.extend(wanted.iter().map(|resource| (resource.id.clone(), unknown(&error)))),
+        },
+        Inside::NotThere => found.extend(wanted.iter().map(|resource| (resource.id.clone(), Observation::Absent))),
+        Inside::Hidden(why) => {
+            found
+                .extend(wanted.iter().map(|resource| (resource.id.clone(), Observation::Unknown { why: why.clone() })));
+        }
+    }
+    found
+}
+
+/// What can be said of the inside of a database.
+enum Inside {
+    /// A primary serves here.
+    Serves(Endpoint),
+    /// There is no data yet, so nothing is inside.
+    NotThere,
+    /// There is data, or may be, and no primary to ask.
+    Hidden(String),
+}
+
+impl Inside {
+    /// One instance that serves is enough; one that may hide something outweighs one that is not there.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Serves(endpoint), _) | (_, Self::Serves(endpoint)) => Self::Serves(endpoint),
+            (Self::Hidden(why), _) | (_, Self::Hidden(why)) => Self::Hidden(why),
+            (Self::NotThere, Self::NotThere) => Self::NotThere,
+        }
+    }
+}
+
+struct Looked {
+    observation: Observation,
+    inside: Inside,
+}
+
+async fn instance(world: &World, name: &str, wanted: &InstanceAttributes, seen: &Seen, desired: &Graph) -> Looked {
+    let service = ResourceId::new(Kind::Service, name);
+    let hidden = |why: &str| Inside::Hidden(why.to_owned());
+    match seen.get(&service) {
+        Some(Observation::Present(_)) => {}
+        Some(Observation::Absent) | None => {
+            let inside =
+                if has_data(name, seen, desired) { hidden("the instance is not running") } else { Inside::NotThere };
+            return Looked { observation: Observation::Absent, inside };
+        }
+        Some(Observation::Unknown { why }) => {
+            return Looked { observation: Observation::Unknown { why: why.clone() }, inside: hidden(why) };
+        }
+    }
+    match world.instance(name, &wanted.service).await {
+        Ok(Some(endpoints)) => match serving(world, name, wanted, &endpoints).await {
+            Ok((attributes, true)) => Looked {
+                observation: present(Attributes::Instance(attributes)),
+                inside: Inside::Serves(endpoints.postgres),
+            },
+            Ok((attributes, false)) => Looked {
+                observation: present(Attributes::Instance(attributes)),
+                inside: hidden("no primary serves yet"),
+            },
+            Err(error) => Looked { observation: unknown(&error), inside: hidden(&error.to_string()) },
+        },
+        Ok(None) => {
+            let why = "its container is not running";
+            Looked { observation: Observation::Unknown { why: why.to_owned() }, inside: hidden(why) }
+        }
+        Err(error) => Looked { observation: unknown(&error), inside: hidden(&error.to_string()) },
+    }
+}
+
+/// Whether a data directory of the instance is there, or may be: then what is inside is hidden, not absent.
+fn has_data(instance: &str, seen: &Seen, desired: &Graph) -> bool {
+    let data = desired.in_order().find(|resource| {
+        matches!(&resource.attributes, Attributes::Directory { on_delete: crate::model::resource::OnDelete::Trash, .. })
+            && resource.id.name.contains(instance)
+    });
+    data.is_none_or(|resource| !matches!(seen.get(&resource.id), Some(Observation::Absent)))
+}
+
+/// The attributes of an instance that answers, and whether it serves as primary.
+pub(in crate::reconcile) async fn serving(
+    world: &World,
+    name: &str,
+    wanted: &InstanceAttributes,
+    endpoints: &InstanceEndpoints,
+) -> Result<(InstanceAttributes, bool)> {
+    let status = world.drivers.patroni.status(&endpoints.patroni).await?;
+    let running = status.state == "running";
+    let server = if running { Some(world.drivers.postgres.server(&endpoints.postgres).await?) } else { None };
+    let path = format!("{}.crt", crate::domain::layout::server_stem(&world.facts.data_dir, name));
+    let on_disk = world.drivers.host.read(&path).await?;
+    let certificate_loaded = match on_disk {
+        Some(file) => certificates::certificate_digest(file.content.expose())? == status.certificate,
+        None => false,
+    };
+    let attributes = InstanceAttributes {
+        service: wanted.service.clone(),
+        running,
+        config: server.as_ref().and_then(|server| server.config.clone()).unwrap_or_default(),
+        pending_restart: server.as_ref().is_some_and(|server| !server.pending_restart.is_empty()),
+        certificate_loaded,
+    };
+    let primary = server.is_some_and(|server| !server.in_recovery);
+    Ok((attributes, running && primary))
+}
+
+async fn contents(world: &World, at: &Endpoint, wanted: &[&Resource]) -> Result<Seen> {
+    let mut seen: Seen = wanted.iter().map(|resource| (resource.id.clone(), Observation::Absent)).collect();
+    roles(world, at, wanted, &mut seen).await?;
+    let databases = world.drivers.postgres.databases(at).await?;
+    for resource in wanted {
+        if let Attributes::Database { name, .. } = &resource.attributes
+            && let Some(database) = databases.iter().find(|database| database.name == *name)
+        {
+            let attributes = Attributes::Database { name: name.clone(), owner: database.owner.clone() };
+            seen.insert(resource.id.clone(), present(attributes));
+        }
+    }
+    let exists = |name: &str| databases.iter().any(|database| database.name == name);
+    extensions(world, at, wanted, &exists, &mut seen).await?;
+    scripts(world, at, wanted, &exists, &mut seen).await?;
+    Ok(seen)
+}
+
+async fn roles(world: &World, at: &Endpoint, wanted: &[&Resource], seen: &mut Seen) -> Result<()> {
+    let passwords: BTreeMap<String, Secret> = wanted
+        .iter()
+        .filter_map(|resource| match (&resource.attributes, &resource.payload) {
+            (Attributes::Role(role), Payload::Password(password)) => Some((role.name.clone(), password.clone())),
+            _ => None,
+        })
+        .collect();
+    for role in world.drivers.postgres.roles(at, &passwords).await? {
+        let id = ResourceId::new(Kind::Role, role.attributes.name.clone());
+        if seen.contains_key(&id) || role.managed {
+            seen.insert(id, present(Attributes::Role(role.attributes)));
+        }
+    }
+    Ok(())
+}
+
+async fn extensions(
+    world: &World,
+    at: &Endpoint,
+    wanted: &[&Resource],
+    exists: &impl Fn(&str) -> bool,
+    seen: &mut Seen,
+) -> Result<()> {
+    let database = wanted.iter().find_map(|resource| {
+        if let Attributes::Database { name, .. } = &resource.attributes { Some(name.as_str()) } else { None }
+    });
+    let Some(database) = database.filter(|name| exists(name)) else { return Ok(()) };
+    for extension in world.drivers.postgres.extensions(at, database).await? {
+        let id = ResourceId::new(Kind::Extension, extension.name.clone());
+        if seen.contains_key(&id) || extension.managed {
+            let attributes = Attributes::Extension {
+                database: database.to_owned(),
+                name: extension.name,
+                version: Some(extension.version),
+                schema: Some(extension.schema),
+            };
+            seen.insert(id, present(attributes));
+        }
+    }
+    Ok(())
+}
+
+async fn scripts(
+    world: &World,
+    at: &Endpoint,
+    wanted: &[&Resource],
+    exists: &impl Fn(&str) -> bool,
+    seen: &mut Seen,
+) -> Result<()> {
+    for resource in wanted {
+        let Attributes::Script { database, name, .. } = &resource.attributes else { continue };
+        if exists(database) && world.drivers.postgres.scripts_done(at, database).await?.contains(name) {
+            let attributes = Attributes::Script { database: database.clone(), name: name.clone(), done: true };
+            seen.insert(resource.id.clone(), present(attributes));
+        }
+    }
+    Ok(())
+}
+
+/// The error of an instance that does not answer, for those who wait for it.
+pub(in crate::reconcile) fn not_running(name: &str) -> Error {
+    Error::Unreachable { act: format!("reach instance {name}"), why: "its container is not running".to_owned() }
+}
