@@ -1,5 +1,13 @@
 //! Docker Swarm, and the Docker engine of this host.
 
+mod client;
+mod docker;
+mod read_back;
+mod seen;
+mod service_spec;
+
+pub use docker::{DEFAULT_SOCKET, Docker};
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -140,9 +148,9 @@ pub trait Swarm: Send + Sync {
     async fn create_service(&self, attributes: &ServiceAttributes) -> Result<String>;
     /// Makes the live service what is described, under compare-and-set (a stale version is read again and retried).
     async fn update_service(&self, id: &str, attributes: &ServiceAttributes) -> Result<()>;
-    /// Removes a service. Its container may go on stopping for as long as its grace period.
+    /// Removes a service. Its container may go on stopping for as long as its grace period. `NotFound` when it is gone.
     async fn remove_service(&self, id: &str) -> Result<()>;
-    /// The tasks of a service (by name), newest first.
+    /// The tasks of a service (by name), newest first. A service that is not there has none.
     async fn tasks(&self, service: &str) -> Result<Vec<TaskSeen>>;
 
     /// Networks that carry all these labels.
@@ -152,19 +160,20 @@ pub trait Swarm: Send + Sync {
     /// Makes an overlay network with a subnet from Swarm's own pool, and gives its id. An exhausted pool is `Failed`
     /// with Docker's words.
     async fn create_network(&self, name: &str, attachable: bool, labels: &Labels) -> Result<String>;
-    /// Removes a network. One in use is `Conflict`.
+    /// Removes a network. One in use is `Conflict`; `NotFound` when it is gone.
     async fn remove_network(&self, id: &str) -> Result<()>;
 
     /// Configs that carry all these labels, with their content.
     async fn configs(&self, selector: &Labels) -> Result<Vec<ConfigSeen>>;
     /// Makes a config and gives its id. A taken name is `Conflict`.
     async fn create_config(&self, name: &str, labels: &Labels, data: &[u8]) -> Result<String>;
-    /// Removes a config.
+    /// Removes a config. `NotFound` when it is gone.
     async fn remove_config(&self, id: &str) -> Result<()>;
 
     /// Containers of this host, in any state, that carry all these labels.
     async fn containers(&self, selector: &Labels) -> Result<Vec<ContainerSeen>>;
-    /// Containers of this host, running or stopping (not yet exited), that have this host path mounted.
+    /// Containers of this host, running or stopping (not yet exited), that have this host path mounted, or one above
+    /// or below it.
     async fn containers_mounting(&self, path: &str) -> Result<Vec<ContainerSeen>>;
 
     /// The image on this host, if it is here.
