@@ -78,7 +78,12 @@ impl Connection {
         Err(result)
     }
 
-    async fn client(&self, act: &str) -> Result<Client> {
+    pub(super) fn socket(&self) -> &str {
+        &self.socket
+    }
+
+    /// The client, connected and speaking the engine's version.
+    pub(super) async fn client(&self, act: &str) -> Result<Client> {
         let mut kept = self.client.lock().await;
         if let Some(client) = kept.as_ref() {
             return Ok(client.clone());

@@ -14,8 +14,7 @@ use bollard::errors::Error as DockerError;
 use bollard::models::{ConfigSpec, ContainerInspectResponse, NetworkCreateRequest, NetworkInspect, Service};
 use bollard::query_parameters::{
     CreateImageOptions, EventsOptions, InspectContainerOptions, InspectNetworkOptions, InspectServiceOptions,
-    ListConfigsOptions, ListContainersOptions, ListNetworksOptions, ListServicesOptions, ListTasksOptions,
-    UpdateServiceOptions,
+    ListConfigsOptions, ListContainersOptions, ListNetworksOptions, ListTasksOptions, UpdateServiceOptions,
 };
 use futures_util::StreamExt as _;
 use futures_util::future::ready;
@@ -25,7 +24,7 @@ use tokio::sync::Mutex;
 use super::client::{Connection, Missing};
 use super::{
     ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, TaskSeen,
-    read_back, seen, service_spec,
+    listing, read_back, seen, service_spec,
 };
 use crate::drivers::{Error, Result};
 use crate::model::service::ServiceAttributes;
@@ -184,7 +183,9 @@ async fn spellings(path: &str) -> Vec<PathBuf> {
 
 async fn mounts_of(container: &ContainerInspectResponse) -> Vec<PathBuf> {
     let mut paths = Vec::new();
-    for source in container.mounts.iter().flatten().filter_map(|mount| mount.source.as_deref()) {
+    // A tmpfs has an empty source, which is no path and lies above none.
+    let sources = container.mounts.iter().flatten().filter_map(|mount| mount.source.as_deref());
+    for source in sources.filter(|source| source.starts_with('/')) {
         paths.extend(spellings(source).await);
     }
     paths
@@ -199,11 +200,7 @@ impl Swarm for Docker {
     }
 
     async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>> {
-        let options = ListServicesOptions { filters: by_labels(selector), ..ListServicesOptions::default() };
-        let services = self
-            .connection
-            .call("list services", Missing::Failed, |docker| async move { docker.list_services(Some(options)).await })
-            .await?;
+        let services = listing::services(&self.connection, selector).await?;
         let names = self.names_of_networks(&services).await?;
         let mut seen: Vec<ServiceSeen> = services
             .into_iter()

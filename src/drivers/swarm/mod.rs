@@ -2,6 +2,7 @@
 
 mod client;
 mod docker;
+mod listing;
 mod read_back;
 mod seen;
 mod service_spec;

@@ -114,7 +114,7 @@ pub(super) fn holds_its_mounts(state: &str) -> bool {
     !matches!(state, "exited" | "dead")
 }
 
-/// Whether two paths share files: one is the other, or lies below it.
+/// Whether two absolute paths share files: one is the other, or lies below it.
 pub(super) fn overlap(one: &Path, other: &Path) -> bool {
     let plain =
         |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<std::path::PathBuf>();
