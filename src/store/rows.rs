@@ -134,6 +134,9 @@ pub struct OutMessage {
     pub retain: bool,
     /// After so many seconds the broker may forget it.
     pub expiry_s: Option<u32>,
+    /// What an answer shows again of its request (MQTT 5 correlation data).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_data: Option<Vec<u8>>,
     /// When it was said: milliseconds since 1970.
     pub said_at_ms: i64,
 }
@@ -153,13 +156,14 @@ impl OutMessage {
     /// A retained message.
     #[must_use]
     pub fn retained(topic: impl Into<String>, payload: impl Into<Vec<u8>>, said_at_ms: i64) -> Self {
-        Self { topic: topic.into(), payload: payload.into(), retain: true, expiry_s: None, said_at_ms }
+        Self { retain: true, ..Self::event(topic, payload, said_at_ms) }
     }
 
     /// A message for those who listen now.
     #[must_use]
     pub fn event(topic: impl Into<String>, payload: impl Into<Vec<u8>>, said_at_ms: i64) -> Self {
-        Self { topic: topic.into(), payload: payload.into(), retain: false, expiry_s: None, said_at_ms }
+        let (topic, payload) = (topic.into(), payload.into());
+        Self { topic, payload, retain: false, expiry_s: None, correlation_data: None, said_at_ms }
     }
 
     /// The message that makes the broker forget a retained topic.
@@ -172,6 +176,13 @@ impl OutMessage {
     #[must_use]
     pub fn clears(&self) -> bool {
         self.retain && self.payload.is_empty()
+    }
+
+    /// The expiry that is left at `now_ms`, in whole seconds and at least one; none: it has none.
+    #[must_use]
+    pub fn expiry_left_s(&self, now_ms: i64) -> Option<u32> {
+        let age_s = now_ms.saturating_sub(self.said_at_ms).max(0) / 1000;
+        self.expiry_s.map(|s| s.saturating_sub(u32::try_from(age_s).unwrap_or(u32::MAX)).max(1))
     }
 
     /// Whether it may be forgotten at `now_ms`.
@@ -246,5 +257,6 @@ mod tests {
         assert!(!message.expired(i64::MAX));
         message.expiry_s = Some(2);
         assert!(!message.expired(2999) && message.expired(3000));
+        assert_eq!([0, 1000, 2500].map(|now| message.expiry_left_s(now)), [Some(2), Some(2), Some(1)]);
     }
 }

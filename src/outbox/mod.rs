@@ -1,0 +1,219 @@
+//! The outbox: what the store says is published, in order, until the broker has acknowledged it.
+//!
+//! Invariants: a row is deleted only after its acknowledgement, and only when all rows before it are acknowledged too;
+//! after a lost connection everything that is not acknowledged is sent again from the first such row on. So nothing is
+//! lost, nothing is overtaken, and what comes twice comes twice in order. A message that the broker refuses for good is
+//! logged and skipped: it must not hold up all others for ever.
+
+mod publisher;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use publisher::{PublishError, Publisher, Receipt};
+
+use crate::runtime::{Backoff, Random, Schedule, SharedClock, chain, within};
+use crate::store::{OutMessage, Rows as _, Store, Waiting};
+
+/// How many messages are on their way at once: enough to fill a line with long round trips, and half of what the link
+/// takes, so that others who publish find a place.
+const WINDOW: usize = 32;
+
+/// How long an acknowledgement may take before the message is sent again. The link has a shorter limit of its own;
+/// this one holds for every publisher.
+const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(45);
+
+/// How long a stop may take to get the last words out: the supervisor gives ten seconds.
+const FLUSH_LIMIT: Duration = Duration::from_secs(4);
+
+/// Why the outbox ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The messages cannot be read or marked as done.
+    #[error("the outbox cannot use the store")]
+    Store(#[from] crate::store::Error),
+}
+
+/// Takes messages from the store to the broker.
+pub struct Outbox<P> {
+    store: Store,
+    publisher: P,
+    clock: SharedClock,
+    random: Random,
+}
+
+/// How a pass over the messages ended.
+enum Pass {
+    /// We were told to stop, and nothing waits any more.
+    Finished,
+    /// The connection was lost; `delivered` tells whether anything got through before.
+    Lost { why: String, delivered: bool },
+}
+
+/// Messages on their way, in order, each with what became of it.
+type Flying = FuturesOrdered<BoxFuture<'static, (u64, Result<(), PublishError>)>>;
+
+/// What is sent and not settled in one pass.
+struct Flight {
+    /// The connection of this pass. On the next one a message could overtake what this one loses.
+    connection: u64,
+    flying: Flying,
+    /// The last message that was sent.
+    sent: Option<u64>,
+    /// How many may be on their way. It starts with one after a loss and grows with what gets through, so that a
+    /// line that breaks with every full window still moves on.
+    window: usize,
+}
+
+impl Flight {
+    fn new(connection: u64, window: usize) -> Self {
+        Self { connection, flying: Flying::new(), sent: None, window }
+    }
+
+    fn room(&self) -> usize {
+        self.window.saturating_sub(self.flying.len())
+    }
+}
+
+impl<P: Publisher> Outbox<P> {
+    /// An outbox that does nothing yet.
+    #[must_use]
+    pub fn new(store: Store, publisher: P, clock: SharedClock, random: Random) -> Self {
+        Self { store, publisher, clock, random }
+    }
+
+    /// Says everything retained again, then publishes what comes, until `stop`; then the last words get
+    /// a few seconds to go out.
+    ///
+    /// # Errors
+    /// The store fails. A broker that is away is no error.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let now_ms = self.clock.now_ms();
+        let again = self.store.write(move |w| w.say_all_again(now_ms)).await?;
+        tracing::debug!(again, "what was last said is said again");
+        let too_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FLUSH_LIMIT).await;
+        };
+        tokio::select! {
+            ended = self.publish_until(&stop) => ended,
+            () = too_late => {
+                let left = self.store.read(|r| r.messages_after(None, usize::MAX))?.len();
+                tracing::info!(left, "messages stay in the outbox until the next start");
+                Ok(())
+            }
+        }
+    }
+
+    async fn publish_until(&self, stop: &CancellationToken) -> Result<(), Error> {
+        let mut backoff = Backoff::new(Schedule::LINK, self.random.clone());
+        let mut changes = self.store.outbox_changes();
+        let mut window = WINDOW;
+        loop {
+            let connection = self.publisher.ready().await;
+            match self.pass(Flight::new(connection, window), &mut changes, stop).await? {
+                Pass::Finished => return Ok(()),
+                Pass::Lost { why, delivered } => {
+                    window = 1;
+                    if delivered {
+                        backoff.worked();
+                    }
+                    let delay = backoff.failed();
+                    tracing::debug!(why, failures = backoff.failures(), "unacknowledged messages are sent again");
+                    tokio::time::sleep(delay).await;
+                }
+            }
+        }
+    }
+
+    /// Publishes from the first waiting message on, until the connection is lost or everything is said after a stop.
+    async fn pass(
+        &self,
+        mut flight: Flight,
+        changes: &mut watch::Receiver<u64>,
+        stop: &CancellationToken,
+    ) -> Result<Pass, Error> {
+        let mut delivered = false;
+        loop {
+            // Marked as seen before the store is read: what is said afterwards wakes us below.
+            changes.mark_unchanged();
+            self.fill(&mut flight).await?;
+            let idle = flight.flying.is_empty();
+            if idle && stop.is_cancelled() {
+                return Ok(Pass::Finished);
+            }
+            let room = flight.room() > 0;
+            let first = tokio::select! {
+                Some(first) = flight.flying.next() => first,
+                Ok(()) = changes.changed(), if room => continue,
+                () = stop.cancelled(), if idle => continue,
+            };
+            let (done, lost) = settled(first, &mut flight.flying);
+            if !done.is_empty() {
+                delivered = true;
+                flight.window = flight.window.saturating_add(done.len()).min(WINDOW);
+                self.store.write(move |w| done.into_iter().try_for_each(|seq| w.message_done(seq))).await?;
+            }
+            if let Some(why) = lost {
+                return Ok(Pass::Lost { why, delivered });
+            }
+        }
+    }
+
+    /// Sends what waits after the last that was sent, as long as there is room.
+    async fn fill(&self, flight: &mut Flight) -> Result<(), Error> {
+        let (after, room) = (flight.sent, flight.room());
+        if room == 0 {
+            return Ok(());
+        }
+        for Waiting { seq, message } in self.store.read(|r| r.messages_after(after, room))? {
+            let receipt = self.send(flight.connection, message).await;
+            flight.flying.push_back(receipt.map(move |result| (seq, result)).boxed());
+            flight.sent = Some(seq);
+        }
+        Ok(())
+    }
+
+    async fn send(&self, connection: u64, mut message: OutMessage) -> Receipt {
+        let now_ms = self.clock.now_ms();
+        if message.expired(now_ms) {
+            return std::future::ready(Ok(())).boxed();
+        }
+        message.expiry_s = message.expiry_left_s(now_ms);
+        match within("a place on the link", ACKNOWLEDGE_LIMIT, self.publisher.send(connection, &message)).await {
+            Ok(Ok(receipt)) => async move {
+                let answer = within("the broker's acknowledgement", ACKNOWLEDGE_LIMIT, receipt).await;
+                answer.unwrap_or_else(|expired| Err(PublishError::Lost { why: expired.to_string() }))
+            }
+            .boxed(),
+            Ok(Err(error)) => std::future::ready(Err(error)).boxed(),
+            Err(expired) => std::future::ready(Err(PublishError::Lost { why: expired.to_string() })).boxed(),
+        }
+    }
+}
+
+/// Takes what is acknowledged in order: which rows are done, and why the pass ends, if it does.
+fn settled(first: (u64, Result<(), PublishError>), flying: &mut Flying) -> (Vec<u64>, Option<String>) {
+    let mut done = Vec::new();
+    let mut next = Some(first);
+    while let Some((seq, result)) = next {
+        match result {
+            Ok(()) => done.push(seq),
+            Err(error @ PublishError::Refused { .. }) => {
+                tracing::error!(error = chain(&error), "a message is skipped");
+                done.push(seq);
+            }
+            Err(PublishError::Lost { why }) => return (done, Some(why)),
+        }
+        next = flying.next().now_or_never().flatten();
+    }
+    (done, None)
+}
