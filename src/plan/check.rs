@@ -203,19 +203,26 @@ impl<'a> Checker<'a> {
     }
 
     fn stands_on_its_dependencies(&mut self, id: &ResourceId, at: Place, step: &Step) {
-        let Some(resource) = self.input.desired.get(id) else { return };
-        for on in resource.dependencies.keys() {
+        let below =
+            |id: &ResourceId| self.input.desired.get(id).into_iter().flat_map(|found| found.dependencies.keys());
+        let direct: BTreeSet<&ResourceId> = below(id).collect();
+        let mut open: Vec<&ResourceId> = direct.iter().copied().collect();
+        let mut visited = BTreeSet::new();
+        let mut found = Vec::new();
+        while let Some(on) = open.pop() {
+            if !visited.insert(on) {
+                continue;
+            }
             match self.places.get(on) {
                 Some((stage, _)) if *stage < at.0 || step.after.contains(on) => {}
-                Some(_) => {
-                    self.found.insert(Violation::DoesNotWait { of: id.clone(), on: on.clone() });
-                }
-                None if self.is_there(on) && !self.waiting.contains(on) => {}
-                None => {
-                    self.found.insert(Violation::Missing { of: id.clone(), on: on.clone() });
-                }
+                Some(_) => found.push(Violation::DoesNotWait { of: id.clone(), on: on.clone() }),
+                // It is left as it is; what it stands on may still have a step.
+                None if self.is_there(on) && !self.waiting.contains(on) => open.extend(below(on)),
+                None if direct.contains(on) => found.push(Violation::Missing { of: id.clone(), on: on.clone() }),
+                None => {}
             }
         }
+        self.found.extend(found);
     }
 
     fn deleted_after_its_dependents(&mut self, id: &ResourceId, at: Place, step: &Step) {

@@ -91,6 +91,24 @@ fn what_does_not_run_is_not_disturbed() {
 }
 
 #[test]
+fn a_restart_is_not_counted_beside_a_replacement() {
+    let mut shop = Shop { image: "other", ..Shop::default() };
+    shop.parameters.insert("max_connections", "200");
+    let plan = settled().wish(shop.graph()).plan();
+    assert_eq!(plan.step(&service()).map(|step| step.disruption), Some(Disruption::Replace));
+    assert_eq!(plan.step(&instance()).map(|step| step.disruption), Some(Disruption::None));
+}
+
+#[test]
+fn a_step_waits_for_steps_below_what_needs_none() {
+    let shop = Shop { image: "other", ..Shop::default() };
+    let record = id(Kind::Record, "shop");
+    let world = settled().change(&record, |present| present.attributes = Attributes::Record { revision: 0 });
+    let plan = world.wish(shop.graph()).plan();
+    assert_eq!(plan.step(&service()).map(|step| step.after.clone()), Some([record].into()));
+}
+
+#[test]
 fn a_new_network_replaces_the_container() {
     let plan = settled().see(id(Kind::Network, "shop-database"), Observation::Absent).plan();
     assert_eq!(plan.step(&service()).map(|step| step.disruption), Some(Disruption::Replace));
