@@ -7,6 +7,7 @@ pub mod domain;
 pub mod drivers;
 pub mod intake;
 pub mod model;
+pub mod monitor;
 pub mod outbox;
 pub mod plan;
 pub mod reconcile;

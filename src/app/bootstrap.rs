@@ -4,16 +4,16 @@
 //! Invariant: a fleet record is made only when Swarm has said that there is none (rule 2: what could not be seen is
 //! not absent); of two copies of a record the newer revision holds (rule 8).
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{HostFacts, Owner};
+use crate::domain::{HostFacts, Owner, fleet};
 use crate::drivers::certificates;
 use crate::drivers::seal::FleetKey;
 use crate::drivers::{self, Drivers};
-use crate::model::{Catalogue, FleetId, FleetRecord, HostId, Secret};
+use crate::model::{Catalogue, FleetId, FleetRecord, HostId};
+use crate::monitor::HostReporter;
 use crate::runtime::backoff::{Backoff, Schedule};
 use crate::runtime::chain::chain;
 use crate::runtime::clock::SharedClock;
@@ -23,8 +23,6 @@ use crate::world::{World, record};
 
 /// The label of an image with the user and group that its process runs as.
 const OWNER_LABEL: &str = "org.pgmoor.uid";
-/// Bytes of randomness in etcd's root password and cluster token.
-const SECRET_BYTES: usize = 24;
 
 /// What is known before the engine is asked.
 #[derive(Clone)]
@@ -63,18 +61,18 @@ pub(super) enum Error {
     Random(#[from] crate::runtime::random::NoRandomness),
 }
 
-/// Tries until there is a world. Each reason is logged once; the host's status says it too.
-pub(super) async fn until_there(known: &Known, mut told: impl FnMut(&str)) -> World {
+/// Tries until there is a world. Each reason is logged once, and the host's status says it too.
+pub(super) async fn until_there(known: &Known, mut reporter: HostReporter) -> Result<World, store::Error> {
     let mut backoff = Backoff::new(Schedule { first: Duration::from_millis(250), max: Duration::from_secs(10) }, known.random.clone());
     let mut last = String::new();
     loop {
         match world(known).await {
-            Ok(world) => return world,
+            Ok(world) => return Ok(world),
             Err(error) => {
                 let why = chain(&error);
                 if why != last {
                     tracing::warn!(error = why, "waiting for Docker Swarm");
-                    told(&why);
+                    reporter.waiting(&why).await?;
                     last = why;
                 }
             }
@@ -164,23 +162,11 @@ async fn fleet_record(known: &Known, facts: &HostFacts) -> Result<FleetRecord, E
 }
 
 fn minted(known: &Known, facts: &HostFacts) -> Result<FleetRecord, Error> {
-    let authority = certificates::make_authority(known.fleet.as_str(), known.clock.now_s())?;
-    Ok(FleetRecord {
-        revision: 1,
-        fleet: known.fleet.clone(),
-        ca_certificate_pem: authority.certificate_pem,
-        ca_key_pem: authority.key_pem,
-        etcd_root_password: Secret::new(secret(&known.random)?),
-        etcd_members: BTreeMap::from([(known.host.clone(), facts.advertise_address.to_string())]),
-        etcd_cluster_token: format!("pgmoor-{}-{}", known.fleet, secret(&known.random)?.get(..8).unwrap_or_default()),
-    })
-}
-
-fn secret(random: &Random) -> Result<String, Error> {
-    use base64::Engine as _;
-    let mut bytes = [0; SECRET_BYTES];
-    random.fill(&mut bytes)?;
-    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+    let authority = certificates::make_authority(&known.fleet, known.clock.now_s())?;
+    let mut entropy = [0; fleet::ENTROPY_BYTES];
+    known.random.fill(&mut entropy)?;
+    let member = (&known.host, facts.advertise_address);
+    Ok(fleet::mint(&known.fleet, member, authority.certificate_pem, authority.key_pem, &entropy))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub enum Retained {
 #[async_trait]
 pub trait Confirm: Send + Sync {
     /// What the broker retains on exactly this topic. Bounded in time.
-    async fn retained(&self, topic: &str) -> Retained;
+    async fn retained(&self, topic: &Topic) -> Retained;
 }
 
 /// How often an unanswered look is made again; the link behind it has its own deadline.
@@ -44,7 +44,7 @@ impl Intake {
         if !lives {
             return self.forget_refused(id).await;
         }
-        let topic = Topic::Spec(id.clone()).to_string(&self.fleet);
+        let topic = Topic::Spec(id.clone());
         for look in 1..=LOOKS {
             match self.confirm.retained(&topic).await {
                 Retained::Nothing => {

@@ -3,6 +3,7 @@
 //! Architecture invariant: this room is pure.
 
 mod connection;
+pub mod health;
 mod plan;
 
 pub use connection::{connection, instance_summaries};

@@ -1,0 +1,229 @@
+//! `pgmoor serve`: builds every room from its options, starts them in order and stops them in reverse.
+//!
+//! Architecture invariant: the only place that knows all rooms. The links, the outbox and intake work as soon as there
+//! is a broker; the reconciler and the monitor as soon as there is a Swarm.
+
+mod adopt;
+mod bootstrap;
+pub mod config;
+mod links;
+mod world;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::catalogue;
+use crate::drivers::host::Local;
+use crate::drivers::seal::FleetKey;
+use crate::drivers::swarm::Docker;
+use crate::drivers::{Drivers, etcd, fake, patroni, postgres};
+use crate::intake::{Intake, PreviewQueue};
+use crate::model::{Catalogue, ControllerId, FleetId};
+use crate::mqtt;
+use crate::outbox::Outbox;
+use crate::runtime::backoff::Schedule;
+use crate::runtime::bell::bell;
+use crate::runtime::clock::{SharedClock, SystemClock};
+use crate::runtime::random::Random;
+use crate::runtime::supervisor::{self, Policy, Supervisor};
+use crate::store::{self, Store};
+use config::{DriverKind, Settings, default};
+
+/// Why the daemon does not start, or why it stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration.
+    #[error("read the configuration")]
+    Config(#[from] config::Error),
+    /// The data directory.
+    #[error("make the data directory {path}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that the configuration names.
+    #[error("read {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The catalogue.
+    #[error("read the catalogue")]
+    Catalogue(#[from] catalogue::Error),
+    /// The fleet key, or a driver.
+    #[error("prepare a driver")]
+    Driver(#[from] crate::drivers::Error),
+    /// The store.
+    #[error("open the store")]
+    Store(#[from] store::Error),
+    /// The embedded broker.
+    #[error("start the embedded broker")]
+    Broker(#[from] pgmoor_broker::Error),
+    /// The links.
+    #[error("prepare the links to the broker")]
+    Mqtt(#[from] mqtt::Error),
+    /// A task.
+    #[error("run")]
+    Task(#[from] supervisor::Error),
+}
+
+/// What every part of the daemon knows.
+#[derive(Clone)]
+struct Base {
+    fleet: FleetId,
+    controller: ControllerId,
+    host: crate::model::HostId,
+    data_dir: String,
+    catalogue: Arc<Catalogue>,
+    store: Store,
+    drivers: Drivers,
+    key: Arc<FleetKey>,
+    clock: SharedClock,
+    random: Random,
+}
+
+/// Runs the daemon until `stop`.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), Error> {
+    let base = base(settings)?;
+    tracing::info!(fleet = %base.fleet, host = %base.host, data_dir = base.data_dir, epoch = base.store.epoch(), "starting");
+    let mut supervisor = Supervisor::new(supervisor::Options::default(), base.clock.clone(), base.random.clone());
+    let broker = links::broker(settings).await?;
+    let (options, embedded) = match broker {
+        links::BrokerSide::Embedded(broker) => {
+            let options = links::private_options(&broker.private_access());
+            tracing::info!(address = %broker.local_addr(), "the embedded broker listens");
+            links::run_broker(&mut supervisor, broker);
+            (options, true)
+        }
+        links::BrokerSide::External(options) => (options, false),
+    };
+    let identity = mqtt::Identity { fleet: base.fleet.clone(), controller: base.controller.clone() };
+    let will = links::will(&base);
+    let (outbound, publisher) = mqtt::Outbound::new(&options, &identity, will, base.random.clone())?;
+    let (inbound, receiver, deliveries) = mqtt::Inbound::new(&options, identity.clone(), base.random.clone())?;
+
+    let (bell_reconcile, listener) = bell();
+    let (previews, questions) = PreviewQueue::new();
+    let intake = Intake {
+        fleet: base.fleet.clone(),
+        host: base.host.clone(),
+        known_hosts: [base.host.clone()].into(),
+        catalogue: Arc::clone(&base.catalogue),
+        store: base.store.clone(),
+        bell: bell_reconcile.clone(),
+        clock: base.clock.clone(),
+        confirm: links::confirm(options.clone(), identity, base.random.clone()),
+        previews,
+    };
+    links::run_outbound(&mut supervisor, outbound);
+    let outbox = Outbox::new(base.store.clone(), links::Link(publisher.clone()), base.clock.clone(), base.random.clone());
+    links::run_outbox(&mut supervisor, outbox);
+    links::run_availability(&mut supervisor, base.clone(), publisher.clone());
+    world::run(&mut supervisor, settings, base.clone(), (bell_reconcile, listener, questions));
+    links::run_intake(&mut supervisor, intake.clone(), receiver.clone(), deliveries);
+    links::run_resync(&mut supervisor, base.clone(), intake, receiver, (publisher, embedded));
+    links::run_inbound(&mut supervisor, inbound);
+    supervisor.run(stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn base(settings: &Settings) -> Result<Base, Error> {
+    let (fleet, host, data_dir) = (settings.fleet()?, settings.host()?, settings.data_dir()?);
+    make_private(Path::new(&data_dir))?;
+    let clock = SystemClock::shared();
+    let random = Random::System;
+    let key = FleetKey::load_or_create(&Path::new(&data_dir).join("fleet.key"))?;
+    let store = Store::open(&Path::new(&data_dir).join("pgmoor.redb"), &store::Options::new(fleet.clone()))?;
+    let controller = ControllerId::parse(host.as_str()).map_err(|_| config::Error::Value {
+        setting: "host",
+        value: host.to_string(),
+        why: "it is not an id",
+    })?;
+    let catalogue = match &settings.catalogue {
+        None => catalogue::embedded()?,
+        Some(path) => catalogue::parse(&read(path)?)?,
+    };
+    let drivers = drivers(settings, &data_dir, &clock)?;
+    Ok(Base {
+        fleet,
+        controller,
+        host,
+        data_dir,
+        catalogue: Arc::new(catalogue),
+        store,
+        drivers,
+        key: Arc::new(key),
+        clock,
+        random,
+    })
+}
+
+fn drivers(settings: &Settings, data_dir: &str, clock: &SharedClock) -> Result<Drivers, Error> {
+    match settings.drivers.unwrap_or(DriverKind::Docker) {
+        DriverKind::Fake => Ok(fake::World::new(fake::Options::default(), Arc::clone(clock)).drivers()),
+        DriverKind::Docker => {
+            let socket = settings.docker_socket.clone().unwrap_or_else(|| PathBuf::from(default::DOCKER_SOCKET));
+            Ok(Drivers {
+                swarm: Arc::new(Docker::connect(&socket)?),
+                host: Arc::new(Local::new(data_dir)),
+                patroni: Arc::new(patroni::Rest::new()),
+                postgres: Arc::new(postgres::Sql::new()),
+                etcd: Arc::new(etcd::Gateway::new()),
+            })
+        }
+    }
+}
+
+/// Makes the directory 0700: what is in it is nobody else's business.
+fn make_private(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let failed = |source| Error::DataDir { path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+/// Where the embedded broker listens when nobody says otherwise.
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 1883))
+}
+
+/// A task that is made once: a second call would have nothing to run, and says so by ending.
+fn once<T: Send + 'static, F>(
+    supervisor: &mut Supervisor,
+    name: &str,
+    part: T,
+    run: impl Fn(T, CancellationToken) -> F + Send + 'static,
+) where
+    F: Future<Output = supervisor::TaskResult> + Send + 'static,
+{
+    let mut part = Some(part);
+    supervisor.start(name, Policy::Essential, move |stop| {
+        let running = part.take().map(|part| run(part, stop));
+        async move {
+            match running {
+                Some(running) => running.await,
+                None => Ok(()),
+            }
+        }
+    });
+}
+
+/// How a task that can be started again waits before it is.
+const AGAIN: Policy = Policy::Restart(Schedule::TASK);

@@ -1,0 +1,135 @@
+//! The host: what it has, and whether it can work, on `hosts/{host}/status`.
+
+use crate::contract::documents::{DockerState, HealthDoc, HostInventory, HostStatus, Time};
+use crate::contract::topics::Topic;
+use crate::model::{FleetId, Health, HostId};
+use crate::report::health::{Sample, Tracker};
+use crate::runtime::clock::SharedClock;
+use crate::store::{OutMessage, Result, Store};
+use crate::world::World;
+
+/// Below this share of the disk free, the host is degraded: Postgres stops when a disk is full.
+const FREE_PERCENT_MIN: u64 = 5;
+
+/// Says how the host is.
+#[derive(Debug)]
+pub struct HostReporter {
+    fleet: FleetId,
+    host: HostId,
+    store: Store,
+    clock: SharedClock,
+    tracker: Tracker,
+    inventory: HostInventory,
+}
+
+impl HostReporter {
+    /// A reporter for this host.
+    #[must_use]
+    pub fn new(fleet: &FleetId, host: &HostId, store: &Store, clock: &SharedClock) -> Self {
+        Self {
+            fleet: fleet.clone(),
+            host: host.clone(),
+            store: store.clone(),
+            clock: SharedClock::clone(clock),
+            tracker: Tracker::default(),
+            inventory: HostInventory {
+                operating_system: operating_system(),
+                pgmoor_version: env!("CARGO_PKG_VERSION").to_owned(),
+                architecture: std::env::consts::ARCH.to_owned(),
+                ..HostInventory::default()
+            },
+        }
+    }
+
+    /// The host cannot work yet, for this reason.
+    ///
+    /// # Errors
+    /// The store does not work.
+    pub async fn waiting(&mut self, why: &str) -> Result<()> {
+        self.say(Sample::certain(Health::Down, why), None).await
+    }
+
+    /// Looks at the host and says what is new.
+    pub(super) async fn look(&mut self, world: &World) -> Result<()> {
+        let mut inventory = self.inventory.clone();
+        inventory.cpus = world.facts.cpus;
+        inventory.memory_bytes = world.facts.memory_bytes;
+        inventory.address = world.facts.advertise_address.to_string();
+        let sample = match world.drivers.swarm.engine().await {
+            Ok(engine) => {
+                inventory.docker = Some(DockerState {
+                    version: engine.engine_version,
+                    swarm_node: engine.swarm_node.clone().unwrap_or_default(),
+                    manager: engine.manager,
+                });
+                match engine.swarm_node {
+                    Some(_) if engine.manager => Sample::healthy(),
+                    Some(_) => Sample::certain(Health::Down, "the host is not a manager of its Swarm any more"),
+                    None => Sample::certain(Health::Down, "the host is not in a Swarm any more"),
+                }
+            }
+            Err(error) => Sample::missed(Health::Down, format!("Docker: {error}")),
+        };
+        self.promised(world, &mut inventory).await;
+        let sample = self.disk(world, &mut inventory, sample).await;
+        let changed = inventory != self.inventory;
+        self.inventory = inventory;
+        self.say(sample, changed.then_some(())).await
+    }
+
+    /// Memory given out, and instances here.
+    async fn promised(&self, world: &World, inventory: &mut HostInventory) {
+        let selector =
+            std::collections::BTreeMap::from([(crate::world::FLEET_LABEL.to_owned(), self.fleet.to_string())]);
+        let Ok(services) = world.drivers.swarm.services(&selector).await else { return };
+        let here: Vec<_> =
+            services.iter().filter(|service| service.attributes.swarm_node == world.facts.swarm_node).collect();
+        inventory.memory_promised_bytes =
+            here.iter().filter_map(|service| service.attributes.memory_reservation_bytes).sum();
+        let instances = here.iter().filter(|service| service.attributes.labels.contains_key("pgmoor.instance")).count();
+        inventory.instances = u32::try_from(instances).unwrap_or(u32::MAX);
+    }
+
+    async fn disk(&self, world: &World, inventory: &mut HostInventory, sample: Sample) -> Sample {
+        let Ok(disk) = world.drivers.host.disk(&world.facts.data_dir).await else { return sample };
+        inventory.disk_bytes = disk.total_bytes;
+        // In steps of 64 MiB, so that a busy disk is not news all the time.
+        inventory.disk_free_bytes = disk.free_bytes >> 26 << 26;
+        let full = disk.free_bytes.saturating_mul(100) < disk.total_bytes.saturating_mul(FREE_PERCENT_MIN);
+        if full && sample.health == Health::Healthy {
+            let reason = format!("the disk of {} is more than {} % full", world.facts.data_dir, 100 - FREE_PERCENT_MIN);
+            return Sample::certain(Health::Degraded, reason);
+        }
+        sample
+    }
+
+    async fn say(&mut self, sample: Sample, news: Option<()>) -> Result<()> {
+        let now = Time::from_ms(self.clock.now_ms());
+        let taken = self.tracker.take(sample, now);
+        let health: HealthDoc = match (taken, news) {
+            (Some(health), _) => health,
+            (None, Some(())) => match self.tracker.said() {
+                Some(said) => said.clone(),
+                None => return Ok(()),
+            },
+            (None, None) => return Ok(()),
+        };
+        let status = HostStatus {
+            host: self.host.clone(),
+            epoch: self.store.epoch(),
+            inventory: self.inventory.clone(),
+            health,
+            updated_at: now,
+        };
+        let topic = Topic::HostStatus(self.host.clone()).to_string(&self.fleet);
+        let message = OutMessage::retained(topic, serde_json::to_vec(&status).unwrap_or_default(), now.ms());
+        self.store.write(move |writer| writer.enqueue(&message)).await
+    }
+}
+
+/// The name of the operating system, from `/etc/os-release`; the kernel's where there is none.
+fn operating_system() -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let pretty = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    pretty.map_or_else(|| std::env::consts::OS.to_owned(), |name| name.trim_matches('"').to_owned())
+}

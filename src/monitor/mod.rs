@@ -1,0 +1,212 @@
+//! The monitor: looks at every instance of this host, and at the host, and says how they are on their topics.
+//!
+//! Architecture invariants: it reads and tells, and changes nothing; what it could not see it calls unknown; a look is
+//! bounded in time, and one instance that hangs holds up no other.
+
+mod events;
+mod host;
+mod instance;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use host::HostReporter;
+
+use crate::contract::documents::{HealthDoc, Role, Time};
+use crate::contract::topics::Topic;
+use crate::model::ids::NodeName;
+use crate::model::{DatabaseId, InstanceId, Record, Scope};
+use crate::report::health::{Member, Tracker, of_database};
+use crate::runtime::bell::{Bell, Listener};
+use crate::runtime::random::Random;
+use crate::store::{self, OutMessage, Rows as _, Store};
+use crate::world::World;
+use instance::Sampled;
+
+/// Time between two looks at everything (the reference's instance monitor: 5 s).
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Looks at instances at one time.
+const LOOKS_MAX: usize = 16;
+
+/// Why the monitor stops by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store does not work.
+    #[error("read or write the store")]
+    Store(#[from] store::Error),
+}
+
+/// The service.
+#[derive(Debug)]
+pub struct Monitor {
+    store: Store,
+    listener: Listener,
+    instances: BTreeMap<InstanceId, Tracker>,
+    databases: BTreeMap<DatabaseId, Tracker>,
+    primaries: BTreeMap<InstanceId, Option<Role>>,
+}
+
+/// An instance that should be there.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) database: DatabaseId,
+    pub(crate) node: NodeName,
+    pub(crate) instance: InstanceId,
+}
+
+impl Monitor {
+    /// A monitor that is woken through `listener`.
+    #[must_use]
+    pub fn new(store: Store, listener: Listener) -> Self {
+        Self { store, listener, instances: BTreeMap::new(), databases: BTreeMap::new(), primaries: BTreeMap::new() }
+    }
+
+    /// Looks at everything every few seconds, and at one database as soon as something happens to it, until `stop`.
+    /// Rings `changed` when the health of a database changed, since its status tells of it.
+    ///
+    /// # Errors
+    /// The store does not work.
+    pub async fn run(mut self, world: World, changed: Bell, stop: CancellationToken) -> Result<(), Error> {
+        let mut reporter = HostReporter::new(&world.fleet, &world.facts.host, &self.store, &world.clock);
+        loop {
+            let due = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                due = tokio::time::timeout(LOOK_EVERY, self.listener.wait()) => due,
+            };
+            let only: Option<BTreeSet<DatabaseId>> = due.ok().map(|scopes| {
+                scopes
+                    .into_iter()
+                    .filter_map(|scope| match scope {
+                        Scope::Database(id) => Some(id),
+                        Scope::Fleet => None,
+                    })
+                    .collect()
+            });
+            if only.is_none() {
+                reporter.look(&world).await?;
+            }
+            for id in self.look(&world, only.as_ref()).await? {
+                changed.ring(Scope::Database(id));
+            }
+        }
+    }
+
+    /// One look. Gives the databases whose health changed.
+    async fn look(&mut self, world: &World, only: Option<&BTreeSet<DatabaseId>>) -> Result<Vec<DatabaseId>, Error> {
+        let records = match only {
+            None => self.store.read(|reader| reader.all_records())?,
+            Some(ids) => self.store.read(|reader| {
+                let found = ids.iter().map(|id| Ok((id.clone(), reader.record(id)?)));
+                let found: Result<Vec<_>, store::Error> = found.collect();
+                Ok(found?.into_iter().filter_map(|(id, record)| Some((id, record?))).collect())
+            })?,
+        };
+        let targets: Vec<Target> = records.values().flat_map(targets).collect();
+        let mut waiting = targets.into_iter();
+        let mut looks = JoinSet::new();
+        let mut sampled: BTreeMap<DatabaseId, Vec<Sampled>> = BTreeMap::new();
+        loop {
+            while looks.len() < LOOKS_MAX {
+                let Some(target) = waiting.next() else { break };
+                let world = world.clone();
+                looks.spawn(async move { instance::look(&world, target).await });
+            }
+            let Some(joined) = looks.join_next().await else { break };
+            match joined {
+                Ok(one) => sampled.entry(one.target.database.clone()).or_default().push(one),
+                Err(error) => tracing::error!(%error, "a look at an instance panicked"),
+            }
+        }
+        let mut changed = Vec::new();
+        for (id, instances) in sampled {
+            if self.tell(world, &id, instances).await? {
+                changed.push(id);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Says what is new of one database. Gives whether its health or a role changed.
+    async fn tell(&mut self, world: &World, id: &DatabaseId, instances: Vec<Sampled>) -> Result<bool, Error> {
+        let now = Time::from_ms(world.clock.now_ms());
+        let fleet = &world.fleet;
+        let mut messages = Vec::new();
+        let mut members = Vec::new();
+        let mut changed = false;
+        for one in instances {
+            let name = one.target.instance.clone();
+            let topic = Topic::InstanceHealth(id.clone(), name.clone());
+            let tracker =
+                self.instances.entry(name.clone()).or_insert_with(|| resumed(&self.store, &topic.to_string(fleet)));
+            let before = tracker.health();
+            if let Some(document) = tracker.take(one.sample, now) {
+                messages.push(retained(topic.to_string(fleet), &document, now));
+            }
+            changed |= tracker.health() != before;
+            let role = one.state.as_ref().and_then(|state| state.role);
+            changed |= self.primaries.insert(name.clone(), role) != Some(role);
+            members.push(Member {
+                name: name.to_string(),
+                health: tracker.health(),
+                primary: role == Some(Role::Primary),
+            });
+            if let Some(state) = one.state {
+                let topic = Topic::InstanceState(id.clone(), name);
+                messages.push(retained(topic.to_string(fleet), &state, now));
+            }
+        }
+        let topic = Topic::Health(id.clone()).to_string(fleet);
+        let tracker = self.databases.entry(id.clone()).or_insert_with(|| resumed(&self.store, &topic));
+        let before = tracker.health();
+        if let Some(document) = tracker.take(of_database(&members), now) {
+            messages.push(retained(topic, &document, now));
+        }
+        changed |= tracker.health() != before;
+        let key = id.clone();
+        self.store
+            .write(move |writer| {
+                // A database that was deleted meanwhile has no topics any more.
+                let lives = writer.record(&key)?.is_some_and(|record| record.tombstone.is_none());
+                if lives {
+                    for message in &messages {
+                        instance::enqueue_if_news(writer, message)?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(changed)
+    }
+}
+
+/// Listens to Docker's events and passes them on as bells, until `stop`.
+pub async fn events(world: World, bells: Vec<Bell>, random: Random, stop: CancellationToken) {
+    events::listen(world, bells, random, stop).await;
+}
+
+/// The instances that a record says there are. Their ids hold node and host.
+fn targets(record: &Record) -> Vec<Target> {
+    if record.tombstone.is_some() || record.spec.is_none() {
+        return Vec::new();
+    }
+    let target = |name: &String| {
+        let instance = InstanceId::parse(name).ok()?;
+        let (rest, _host) = name.rsplit_once('-')?;
+        let (_database, node) = rest.rsplit_once('-')?;
+        Some(Target { database: record.database.clone(), node: NodeName::parse(node).ok()?, instance })
+    };
+    record.etcd_passwords.keys().filter_map(target).collect()
+}
+
+fn resumed(store: &Store, topic: &str) -> Tracker {
+    let said = store.read(|reader| reader.last_said(topic)).ok().flatten();
+    let document: Option<HealthDoc> = said.and_then(|message| serde_json::from_slice(&message.payload).ok());
+    Tracker::resumed(document)
+}
+
+fn retained<T: serde::Serialize>(topic: String, document: &T, now: Time) -> OutMessage {
+    OutMessage::retained(topic, serde_json::to_vec(document).unwrap_or_default(), now.ms())
+}
