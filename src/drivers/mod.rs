@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod etcd;
+pub mod fake;
 pub mod host;
 pub mod patroni;
 pub mod postgres;

@@ -1,0 +1,85 @@
+//! What lies in a Postgres data directory: roles, databases, extensions, rows. It outlives every container.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::Secret;
+use crate::model::role::RoleFlags;
+
+/// A role.
+#[derive(Debug, Clone)]
+pub(super) struct Role {
+    pub(super) flags: RoleFlags,
+    pub(super) member_of: BTreeSet<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) managed: bool,
+}
+
+/// An installed extension.
+#[derive(Debug, Clone)]
+pub(super) struct Extension {
+    pub(super) version: String,
+    pub(super) schema: String,
+    pub(super) managed: bool,
+}
+
+/// A database.
+#[derive(Debug, Clone)]
+pub(super) struct Database {
+    pub(super) owner: String,
+    pub(super) extensions: BTreeMap<String, Extension>,
+    /// Scripts that ran, by name, with what they ran.
+    pub(super) scripts: BTreeMap<String, Vec<String>>,
+    /// What users wrote.
+    pub(super) rows: Vec<String>,
+}
+
+impl Database {
+    pub(super) fn new(owner: &str) -> Self {
+        let plpgsql = Extension { version: "1.0".to_owned(), schema: "pg_catalog".to_owned(), managed: false };
+        Self {
+            owner: owner.to_owned(),
+            extensions: BTreeMap::from([("plpgsql".to_owned(), plpgsql)]),
+            scripts: BTreeMap::new(),
+            rows: Vec::new(),
+        }
+    }
+}
+
+/// A cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Cluster {
+    /// What `initialize` in etcd must say.
+    pub(super) system_id: String,
+    /// `PG_VERSION`: a server of another major version does not start on it.
+    pub(super) major: String,
+    pub(super) roles: BTreeMap<String, Role>,
+    pub(super) databases: BTreeMap<String, Database>,
+}
+
+impl Cluster {
+    /// `initdb` and Patroni's bootstrap.
+    pub(super) fn new(system_id: String, major: &str, superuser: &str, replication: &str) -> Self {
+        let role = |flags: RoleFlags| Role { flags, member_of: BTreeSet::new(), password: None, managed: false };
+        let all = RoleFlags {
+            superuser: true,
+            createdb: true,
+            createrole: true,
+            inherit: true,
+            login: true,
+            replication: true,
+            bypassrls: true,
+        };
+        let streams = RoleFlags { login: true, replication: true, ..RoleFlags::default() };
+        Self {
+            system_id,
+            major: major.to_owned(),
+            roles: BTreeMap::from([(superuser.to_owned(), role(all)), (replication.to_owned(), role(streams))]),
+            databases: BTreeMap::from([("postgres".to_owned(), Database::new(superuser))]),
+        }
+    }
+
+    /// Whether a role can be named: Postgres's own (`pg_read_all_data`, …) are always there.
+    pub(super) fn knows_role(&self, name: &str) -> bool {
+        self.roles.contains_key(name) || name.starts_with("pg_")
+    }
+}

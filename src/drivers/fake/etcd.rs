@@ -1,0 +1,246 @@
+//! The fleet's etcd: keys with revisions, users, and authentication that is off until it is switched on.
+//!
+//! It answers only while a container with its data directory runs, and the data stays when the container goes.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::World;
+use super::call::{Outcome, Refusal, System};
+use super::certificate::ServerIdentity;
+use super::engine::{Process, host_path};
+use super::state::State;
+use crate::drivers::Result;
+use crate::drivers::etcd::{Etcd, EtcdTarget, KeySeen, UserSeen};
+use crate::model::Secret;
+
+/// etcd's answer to a wrong login.
+const BAD_LOGIN: &str = "etcdserver: authentication failed, invalid user ID or password";
+/// etcd's answer to its JSON gateway when a client's certificate has a common name and authentication is on.
+const COMMON_NAME: &str = "error \"etcdserver: user name in the certificate\": 400 Bad Request";
+
+/// A user with the role of the same name.
+#[derive(Debug)]
+struct User {
+    password: Secret,
+    prefixes: Vec<String>,
+}
+
+/// What lies in a member's data directory.
+#[derive(Debug, Default)]
+pub(super) struct EtcdData {
+    root: Option<Secret>,
+    authentication: bool,
+    users: BTreeMap<String, User>,
+    keys: BTreeMap<String, KeySeen>,
+    revision: i64,
+}
+
+impl EtcdData {
+    pub(super) fn get(&self, key: &str) -> Option<&KeySeen> {
+        self.keys.get(key)
+    }
+
+    pub(super) fn put(&mut self, key: &str, value: &[u8]) {
+        self.revision += 1;
+        self.keys.insert(key.to_owned(), KeySeen { value: value.to_owned(), mod_revision: self.revision });
+    }
+
+    /// Whether this user, with this password, may write below a prefix.
+    pub(super) fn lets(&self, user: &str, password: &str, prefix: &str) -> bool {
+        !self.authentication
+            || self.users.get(user).is_some_and(|user| {
+                user.password.expose() == password && user.prefixes.iter().any(|own| prefix.starts_with(own.as_str()))
+            })
+    }
+
+    fn login(&self, target: &EtcdTarget, common_name: &str) -> Outcome<()> {
+        if !self.authentication {
+            return Ok(());
+        }
+        if self.root.as_ref() != Some(&target.root_password) {
+            return Err(Refusal::failed(BAD_LOGIN));
+        }
+        if common_name.is_empty() { Ok(()) } else { Err(Refusal::failed(COMMON_NAME)) }
+    }
+
+    fn compare_and_put(&mut self, key: &str, value: &[u8], expected: Option<i64>) -> Outcome<()> {
+        let is = self.keys.get(key).map_or(0, |seen| seen.mod_revision);
+        if expected.is_some_and(|expected| expected != is) {
+            return Err(Refusal::Conflict(format!("the key is at revision {is}")));
+        }
+        self.put(key, value);
+        Ok(())
+    }
+}
+
+impl State {
+    /// The program of an etcd container comes up: its data directory is there, or is made.
+    pub(super) fn boot_etcd(&mut self, id: &str) -> std::result::Result<String, String> {
+        let Some(container) = self.containers.get(id) else { return Err("no container".to_owned()) };
+        let data_dir = container.attributes.env.get("ETCD_DATA_DIR").map_or("/var/lib/etcd", String::as_str);
+        let data = format!("{}/member", host_path(&container.attributes.mounts, data_dir)?);
+        let uid = container.uid;
+        self.etcd_identity(id)?;
+        if self.files.etcd(&data).is_none() {
+            let above = data.trim_end_matches("/member");
+            let writable = matches!(self.files.directory(above), Ok(Some(seen)) if seen.uid == uid);
+            if !writable {
+                return Err(format!("cannot access data directory: {above}: permission denied"));
+            }
+            self.files.put_etcd(&data, uid);
+        }
+        Ok(data)
+    }
+
+    /// What an etcd container shows and trusts; none when it speaks without TLS.
+    fn etcd_identity(&self, id: &str) -> std::result::Result<Option<ServerIdentity>, String> {
+        let Some(container) = self.containers.get(id) else { return Ok(None) };
+        let setting = |name: &str| container.attributes.env.get(name);
+        let (Some(certificate), Some(ca)) = (setting("ETCD_CERT_FILE"), setting("ETCD_TRUSTED_CA_FILE")) else {
+            return Ok(None);
+        };
+        let mounts = &container.attributes.mounts;
+        let read = |inside: &str| self.files.read_as(&host_path(mounts, inside)?, container.uid);
+        if let Some(key) = setting("ETCD_KEY_FILE") {
+            read(key)?;
+        }
+        ServerIdentity::load(read(certificate)?, read(ca)?).map(Some)
+    }
+
+    /// The data directory of the member that listens on one of these ports, and its container.
+    pub(super) fn etcd_behind(&self, ports: &[u16]) -> Option<(&str, &str)> {
+        ports.iter().find_map(|port| {
+            let container = self.publisher(*port).filter(|container| container.is_running() && container.healthy)?;
+            match &container.process {
+                Process::Etcd { data } => self.files.etcd(data).map(|_| (container.id.as_str(), data.as_str())),
+                Process::Plain | Process::Postgres(_) => None,
+            }
+        })
+    }
+
+    /// The data of the etcd that a target names, after the handshake, and the client's common name.
+    fn etcd_path(&self, target: &EtcdTarget) -> Outcome<(String, String)> {
+        let mut why = "connection refused".to_owned();
+        for endpoint in &target.endpoints {
+            let address = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, address)| address);
+            let Some((host, port)) = address.rsplit_once(':') else { continue };
+            let Some((id, data)) = port.parse().ok().and_then(|port| self.etcd_behind(&[port])) else { continue };
+            let name = host.trim_matches(['[', ']']);
+            match self.etcd_identity(id).map_err(Refusal::Unreachable)? {
+                None => return Ok((data.to_owned(), String::new())),
+                Some(identity) => match identity.handshake(name, &target.identity) {
+                    Ok(common_name) => return Ok((data.to_owned(), common_name)),
+                    Err(Refusal::Unreachable(refused)) => why = refused,
+                    Err(other) => return Err(other),
+                },
+            }
+        }
+        Err(Refusal::Unreachable(why))
+    }
+
+    /// The data after handshake and login.
+    fn etcd_open(&mut self, target: &EtcdTarget) -> Outcome<&mut EtcdData> {
+        let (path, common_name) = self.etcd_path(target)?;
+        let gone = || Refusal::Unreachable("the member lost its data".to_owned());
+        let data = self.files.etcd_mut(&path).ok_or_else(gone)?;
+        data.login(target, &common_name)?;
+        Ok(data)
+    }
+}
+
+#[async_trait]
+impl Etcd for World {
+    async fn authentication(&self, target: &EtcdTarget) -> Result<bool> {
+        let about = "ask etcd for authentication".to_owned();
+        self.call(System::Etcd, "etcd.authentication", about, |state| {
+            let (path, _) = state.etcd_path(target)?;
+            Ok(state.files.etcd(&path).is_some_and(|data| data.authentication))
+        })
+        .await
+    }
+
+    async fn enable_authentication(&self, target: &EtcdTarget) -> Result<()> {
+        let about = "enable etcd's authentication".to_owned();
+        self.call(System::Etcd, "etcd.enable_authentication", about, |state| {
+            state.watch.secret(target.root_password.expose());
+            let data = state.etcd_open(target)?;
+            data.root = Some(target.root_password.clone());
+            data.authentication = true;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn users(&self, target: &EtcdTarget) -> Result<Vec<String>> {
+        let about = "list etcd users".to_owned();
+        self.call(System::Etcd, "etcd.users", about, |state| {
+            Ok(state.etcd_open(target)?.users.keys().cloned().collect())
+        })
+        .await
+    }
+
+    async fn user(&self, target: &EtcdTarget, name: &str, password: &Secret) -> Result<Option<UserSeen>> {
+        let about = format!("look at etcd user {name}");
+        self.call(System::Etcd, "etcd.user", about, |state| {
+            let user = state.etcd_open(target)?.users.get(name);
+            Ok(user
+                .map(|user| UserSeen { prefixes: user.prefixes.clone(), password_matches: user.password == *password }))
+        })
+        .await
+    }
+
+    async fn put_user(&self, target: &EtcdTarget, name: &str, password: &Secret, prefix: &str) -> Result<()> {
+        let about = format!("put etcd user {name}");
+        self.call(System::Etcd, "etcd.put_user", about, |state| {
+            state.watch.secret(password.expose());
+            let user = User { password: password.clone(), prefixes: vec![prefix.to_owned()] };
+            state.etcd_open(target)?.users.insert(name.to_owned(), user);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete_user(&self, target: &EtcdTarget, name: &str) -> Result<()> {
+        let about = format!("delete etcd user {name}");
+        self.call(System::Etcd, "etcd.delete_user", about, |state| {
+            state.etcd_open(target)?.users.remove(name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn get(&self, target: &EtcdTarget, key: &str) -> Result<Option<KeySeen>> {
+        let about = format!("get {key}");
+        self.call(System::Etcd, "etcd.get", about, |state| Ok(state.etcd_open(target)?.keys.get(key).cloned())).await
+    }
+
+    async fn keys(&self, target: &EtcdTarget, prefix: &str) -> Result<Vec<String>> {
+        let about = format!("list keys below {prefix}");
+        self.call(System::Etcd, "etcd.keys", about, |state| {
+            let keys = state.etcd_open(target)?.keys.keys();
+            Ok(keys.filter(|key| key.starts_with(prefix)).cloned().collect())
+        })
+        .await
+    }
+
+    async fn put(&self, target: &EtcdTarget, key: &str, value: &[u8], expected: Option<i64>) -> Result<()> {
+        let about = format!("put {key}");
+        self.call(System::Etcd, "etcd.put", about, |state| {
+            state.watch.visible(&format!("etcd key {key}"), &String::from_utf8_lossy(value));
+            state.etcd_open(target)?.compare_and_put(key, value, expected)
+        })
+        .await
+    }
+
+    async fn delete_prefix(&self, target: &EtcdTarget, prefix: &str) -> Result<()> {
+        let about = format!("delete keys below {prefix}");
+        self.call(System::Etcd, "etcd.delete_prefix", about, |state| {
+            state.etcd_open(target)?.keys.retain(|key, _| !key.starts_with(prefix));
+            state.count("delete keys", prefix);
+            Ok(())
+        })
+        .await
+    }
+}

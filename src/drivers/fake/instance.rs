@@ -1,0 +1,426 @@
+//! Patroni and its Postgres in one container: from `patroni.yml` to a server that has loaded its configuration.
+//!
+//! Patroni waits for etcd, then makes a data directory or takes the one that is there, starts Postgres with the dynamic
+//! configuration under the node's `config` key, and looks at that key again every few moments.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::certificate::ServerIdentity;
+use super::cluster::Cluster;
+use super::engine::{Process, host_path};
+use super::patroni_file::PatroniFile;
+use super::state::State;
+use super::{hba, parameters};
+use crate::model::service::Mount;
+
+/// How far an instance is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// etcd does not answer, or does not let it in: Patroni's REST interface is not up yet.
+    WaitingForEtcd,
+    /// `initdb` is done at this time.
+    InitDb(i64),
+    /// Postgres was started; see [`Server::ready_ms`].
+    Started,
+    /// Postgres did not start; Patroni says so and tries again when something changes.
+    StartFailed(String),
+}
+
+/// A started Postgres.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    /// What is in force.
+    pub(super) parameters: BTreeMap<String, String>,
+    /// What waits for a restart.
+    pub(super) pending: BTreeSet<String>,
+    pub(super) pg_hba: Vec<String>,
+    pub(super) errors: Vec<String>,
+    pub(super) identity: ServerIdentity,
+    pub(super) started_ms: i64,
+    /// It answers from then on.
+    pub(super) ready_ms: i64,
+}
+
+/// An instance.
+#[derive(Debug, Clone)]
+pub(super) struct Instance {
+    pub(super) file: PatroniFile,
+    mounts: Vec<Mount>,
+    uid: u32,
+    image: String,
+    /// The data directory on the host.
+    pub(super) pgdata: String,
+    /// What the REST interface shows and trusts.
+    pub(super) rest: ServerIdentity,
+    pub(super) phase: Phase,
+    pub(super) server: Option<Server>,
+    /// The dynamic configuration that was loaded last.
+    dynamic: Value,
+    looked_ms: i64,
+}
+
+impl Instance {
+    /// When its phase ends by itself.
+    pub(super) fn due(&self) -> Option<i64> {
+        match self.phase {
+            Phase::InitDb(due) => Some(due),
+            Phase::WaitingForEtcd | Phase::Started | Phase::StartFailed(_) => None,
+        }
+    }
+
+    fn parameters(&self) -> BTreeMap<String, String> {
+        let empty = Map::new();
+        let dynamic = self.dynamic.pointer("/postgresql/parameters").and_then(Value::as_object).unwrap_or(&empty);
+        dynamic
+            .iter()
+            .chain(&self.file.postgresql.parameters)
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect()
+    }
+
+    fn pg_hba(&self) -> Vec<String> {
+        if !self.file.postgresql.pg_hba.is_empty() {
+            return self.file.postgresql.pg_hba.clone();
+        }
+        let lines = self.dynamic.pointer("/postgresql/pg_hba").and_then(Value::as_array);
+        lines.into_iter().flatten().map(text).collect()
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// The version that an image runs, as far as its name tells.
+fn version_of(image: &str) -> String {
+    let tag = image.rsplit_once(':').map_or("17.0", |(_, tag)| tag);
+    tag.split('-').next().unwrap_or(tag).to_owned()
+}
+
+impl State {
+    /// The version of Postgres in an image.
+    pub(super) fn postgres_version(&self, image: &str) -> String {
+        let known = self.options.catalogue.postgres.iter().find(|known| known.image == image);
+        known.map_or_else(|| version_of(image), |known| known.version.clone())
+    }
+
+    /// Patroni starts: its file and certificates are there, and it may read them.
+    pub(super) fn boot_postgres(&mut self, id: &str) -> Result<Instance, String> {
+        let Some(container) = self.containers.get(id) else { return Err("no container".to_owned()) };
+        let mounts = container.attributes.mounts.clone();
+        let (uid, image) = (container.uid, container.attributes.image.clone());
+        let read = |inside: &str| self.files.read_as(&host_path(&mounts, inside)?, uid);
+        let file = PatroniFile::parse(read("/opt/pgmoor/configs/patroni.yml")?)?;
+        for path in file.files() {
+            read(path)?;
+        }
+        let rest = ServerIdentity::load(read(&file.restapi.certfile)?, read(&file.restapi.cafile)?)?;
+        let pgdata = host_path(&mounts, &file.postgresql.data_dir)?;
+        Ok(Instance {
+            file,
+            mounts,
+            uid,
+            image,
+            pgdata,
+            rest,
+            phase: Phase::WaitingForEtcd,
+            server: None,
+            dynamic: Value::Null,
+            looked_ms: i64::MIN,
+        })
+    }
+
+    /// Runs `act` with an instance taken out of its container, and puts it back.
+    pub(super) fn with_instance<T>(&mut self, id: &str, act: impl FnOnce(&mut Self, &mut Instance) -> T) -> Option<T> {
+        let container = self.containers.get_mut(id)?;
+        let process = std::mem::replace(&mut container.process, Process::Plain);
+        let (process, outcome) = match process {
+            Process::Postgres(mut instance) => {
+                let outcome = act(self, &mut instance);
+                (Process::Postgres(instance), Some(outcome))
+            }
+            other @ (Process::Plain | Process::Etcd { .. }) => (other, None),
+        };
+        if let Some(container) = self.containers.get_mut(id) {
+            container.process = process;
+        }
+        outcome
+    }
+
+    /// Moves every running instance on.
+    pub(super) fn step_instances(&mut self) {
+        let running = self.containers.values().filter(|container| container.is_running());
+        let ids: Vec<String> = running.map(|container| container.id.clone()).collect();
+        for id in ids {
+            match self.with_instance(&id, Self::step_instance) {
+                Some(Err(why)) => self.exit_container(&id, Some(&why)),
+                Some(Ok(true)) => self.set_healthy(&id),
+                Some(Ok(false)) | None => {}
+            }
+        }
+    }
+
+    /// Tells whether Patroni's REST interface is up, or why Patroni has ended.
+    fn step_instance(&mut self, instance: &mut Instance) -> Result<bool, String> {
+        if instance.server.is_some() && self.files.cluster(&instance.pgdata).is_none() {
+            return Err("could not open the data directory".to_owned());
+        }
+        match instance.phase.clone() {
+            Phase::WaitingForEtcd => self.find_cluster(instance)?,
+            Phase::InitDb(due) if due <= self.now_ms => self.init_db(instance)?,
+            Phase::InitDb(_) => {}
+            Phase::Started | Phase::StartFailed(_) => self.look_at_etcd(instance),
+        }
+        Ok(instance.phase != Phase::WaitingForEtcd)
+    }
+
+    /// The etcd data that an instance may use.
+    fn etcd_of(&self, instance: &Instance) -> Option<String> {
+        let (_, path) = self.etcd_behind(&instance.file.etcd_ports())?;
+        let Instance { file, .. } = instance;
+        let data = self.files.etcd(path)?;
+        data.lets(&file.etcd3.username, &file.etcd3.password, &file.prefix()).then(|| path.to_owned())
+    }
+
+    fn etcd_value(&self, path: &str, key: &str) -> Option<String> {
+        let seen = self.files.etcd(path)?.get(key)?;
+        Some(String::from_utf8_lossy(&seen.value).into_owned())
+    }
+
+    fn find_cluster(&mut self, instance: &mut Instance) -> Result<(), String> {
+        let Some(path) = self.etcd_of(instance) else { return Ok(()) };
+        let prefix = instance.file.prefix();
+        let Some(config) = self.etcd_value(&path, &format!("{prefix}config")) else {
+            return Err("no dynamic configuration in etcd, and none in patroni.yml to start with".to_owned());
+        };
+        instance.dynamic = serde_json::from_str(&config).map_err(|error| format!("{prefix}config: {error}"))?;
+        instance.looked_ms = self.now_ms;
+        let initialized = self.etcd_value(&path, &format!("{prefix}initialize"));
+        match (self.files.cluster(&instance.pgdata), initialized) {
+            (Some(cluster), Some(id)) if cluster.system_id != id => {
+                Err(format!("system ID mismatch, node belongs to a different cluster: {} != {id}", cluster.system_id))
+            }
+            (Some(_), _) => {
+                self.start_postgres(instance);
+                Ok(())
+            }
+            // A lone instance whose cluster exists elsewhere waits for a primary that never comes.
+            (None, Some(_)) => Err("waiting for leader to bootstrap".to_owned()),
+            (None, None) => {
+                let above = instance.pgdata.rsplit_once('/').map_or("/", |(above, _)| above);
+                match self.files.directory(above) {
+                    Ok(Some(seen)) if seen.uid == instance.uid && seen.mode & 0o700 == 0o700 => {
+                        instance.phase = Phase::InitDb(self.now_ms + self.options.delays.initdb_ms);
+                        Ok(())
+                    }
+                    Ok(_) | Err(_) => Err(format!("could not create directory {}: Permission denied", instance.pgdata)),
+                }
+            }
+        }
+    }
+
+    fn init_db(&mut self, instance: &mut Instance) -> Result<(), String> {
+        let Some(path) = self.etcd_of(instance) else {
+            return Err("etcd went away while the cluster was being made".to_owned());
+        };
+        let system_id = self.new_id("7");
+        let version = self.postgres_version(&instance.image);
+        let major = version.split('.').next().unwrap_or_default();
+        let roles = &instance.file.postgresql.authentication;
+        let cluster = Cluster::new(system_id.clone(), major, &roles.superuser.username, &roles.replication.username);
+        self.files.put_cluster(&instance.pgdata, instance.uid, cluster);
+        if let Some(data) = self.files.etcd_mut(&path) {
+            data.put(&format!("{}initialize", instance.file.prefix()), system_id.as_bytes());
+        }
+        self.count("initdb", &instance.file.name);
+        self.start_postgres(instance);
+        Ok(())
+    }
+
+    /// Starts Postgres, or says in the phase why it does not start.
+    pub(super) fn start_postgres(&mut self, instance: &mut Instance) {
+        match self.try_start(instance) {
+            Ok(server) => {
+                instance.phase = Phase::Started;
+                instance.server = Some(server);
+                self.count("start postgres", &instance.file.name);
+            }
+            Err(why) => {
+                instance.phase = Phase::StartFailed(why);
+                instance.server = None;
+            }
+        }
+    }
+
+    fn try_start(&self, instance: &Instance) -> Result<Server, String> {
+        let parameters = instance.parameters();
+        let version = self.postgres_version(&instance.image);
+        let cluster = self.files.cluster(&instance.pgdata).ok_or("the data directory is gone")?;
+        if version.split('.').next() != Some(cluster.major.as_str()) {
+            return Err(format!("database files are incompatible with server: {} and {version}", cluster.major));
+        }
+        let libraries = parameters.get("shared_preload_libraries").map_or("", String::as_str);
+        for library in libraries.split(',').map(str::trim).filter(|library| !library.is_empty()) {
+            if !self.has_library(&instance.image, library) {
+                return Err(format!("could not access file \"{library}\": No such file or directory"));
+            }
+        }
+        let pg_hba = instance.pg_hba();
+        if let Some(why) = hba::errors(&pg_hba).into_iter().next() {
+            return Err(format!("could not load pg_hba.conf: {why}"));
+        }
+        Ok(Server {
+            identity: self.postgres_identity(instance, &parameters)?,
+            parameters,
+            pending: BTreeSet::new(),
+            pg_hba,
+            errors: Vec::new(),
+            started_ms: self.now_ms,
+            ready_ms: self.now_ms + self.options.delays.postgres_ms,
+        })
+    }
+
+    fn has_library(&self, image: &str, library: &str) -> bool {
+        let version = self.postgres_version(image);
+        let known = self.options.catalogue.postgres(&version);
+        let preload = known.into_iter().flat_map(|image| image.extensions.values());
+        parameters::is_own_library(library) || preload.into_iter().any(|info| info.preload.as_deref() == Some(library))
+    }
+
+    /// What Postgres shows and trusts: its own files, or Patroni's where the configuration names none.
+    fn postgres_identity(
+        &self,
+        instance: &Instance,
+        parameters: &BTreeMap<String, String>,
+    ) -> Result<ServerIdentity, String> {
+        let read = |name: &str| match parameters.get(name) {
+            None => Err(format!("{name} is not set")),
+            Some(path) => self.files.read_as(&host_path(&instance.mounts, path)?, instance.uid),
+        };
+        if parameters.get("ssl").map(String::as_str) != Some("on") {
+            return Ok(instance.rest.clone());
+        }
+        read("ssl_key_file")?;
+        ServerIdentity::load(read("ssl_cert_file")?, read("ssl_ca_file")?)
+    }
+
+    /// Patroni's round: it keeps its keys, and takes a changed configuration in.
+    fn look_at_etcd(&mut self, instance: &mut Instance) {
+        if self.now_ms < instance.looked_ms.saturating_add(self.options.delays.patroni_loop_ms) {
+            return;
+        }
+        instance.looked_ms = self.now_ms;
+        let Some(path) = self.etcd_of(instance) else { return };
+        let prefix = instance.file.prefix();
+        let name = instance.file.name.clone();
+        let system_id = self.files.cluster(&instance.pgdata).map(|cluster| cluster.system_id.clone());
+        if let Some(data) = self.files.etcd_mut(&path) {
+            let member = format!("{prefix}members/{name}");
+            let kept = [("initialize", system_id.unwrap_or_default()), ("leader", name)];
+            for (key, value) in kept
+                .map(|(key, value)| (format!("{prefix}{key}"), value))
+                .into_iter()
+                .chain([(member, "{}".to_owned())])
+            {
+                if data.get(&key).is_none() {
+                    data.put(&key, value.as_bytes());
+                }
+            }
+        }
+        let config = self.etcd_value(&path, &format!("{prefix}config"));
+        if let Some(dynamic) = config.and_then(|config| serde_json::from_str::<Value>(&config).ok())
+            && dynamic != instance.dynamic
+        {
+            instance.dynamic = dynamic;
+            self.take_config_in(instance);
+        }
+    }
+
+    /// Writes a changed configuration to etcd and takes it in at once; false when etcd does not answer.
+    pub(super) fn patch_config(&mut self, instance: &mut Instance, patch: &Value) -> bool {
+        let Some(path) = self.etcd_of(instance) else { return false };
+        let key = format!("{}config", instance.file.prefix());
+        let live = self.etcd_value(&path, &key).and_then(|text| serde_json::from_str(&text).ok());
+        let mut config: Value = live.unwrap_or_else(|| Value::Object(Map::new()));
+        merge(&mut config, patch);
+        if let Some(data) = self.files.etcd_mut(&path) {
+            data.put(&key, config.to_string().as_bytes());
+        }
+        if config != instance.dynamic {
+            instance.dynamic = config;
+            self.take_config_in(instance);
+        }
+        true
+    }
+
+    /// A reload: what can change does, what cannot waits for a restart.
+    pub(super) fn take_config_in(&mut self, instance: &mut Instance) {
+        if instance.server.is_none() {
+            self.start_postgres(instance);
+            return;
+        }
+        let identity = self.postgres_identity(instance, &instance.parameters());
+        let (wanted, pg_hba) = (instance.parameters(), instance.pg_hba());
+        self.count("reload postgres", &instance.file.name);
+        let Some(server) = instance.server.as_mut() else { return };
+        let names: BTreeSet<String> = server.parameters.keys().chain(wanted.keys()).cloned().collect();
+        for name in names {
+            let value = wanted.get(&name);
+            if parameters::needs_restart(&name) {
+                if server.parameters.get(&name) == value {
+                    server.pending.remove(&name);
+                } else {
+                    server.pending.insert(name);
+                }
+            } else if let Some(value) = value {
+                server.parameters.insert(name, value.clone());
+            } else {
+                server.parameters.remove(&name);
+            }
+        }
+        // Postgres keeps the lines it has when it cannot load the new ones.
+        server.errors = hba::errors(&pg_hba).into_iter().map(|why| format!("pg_hba.conf: {why}")).collect();
+        if server.errors.is_empty() {
+            server.pg_hba = pg_hba;
+        }
+        match identity {
+            Ok(identity) => server.identity = identity,
+            Err(why) => server.errors.push(why),
+        }
+    }
+
+    /// `POST /reload`: Patroni reads its file and certificates again.
+    pub(super) fn reload_patroni(&mut self, instance: &mut Instance) -> Result<(), String> {
+        let read = |inside: &str| self.files.read_as(&host_path(&instance.mounts, inside)?, instance.uid);
+        let file = PatroniFile::parse(read("/opt/pgmoor/configs/patroni.yml")?)?;
+        let rest = ServerIdentity::load(read(&file.restapi.certfile)?, read(&file.restapi.cafile)?)?;
+        (instance.file, instance.rest) = (file, rest);
+        self.take_config_in(instance);
+        Ok(())
+    }
+}
+
+/// A JSON merge patch as Patroni applies it: null removes a key.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else { return };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(target) = target.as_object_mut() else { return };
+    for (key, value) in patch {
+        match value {
+            Value::Null => {
+                target.remove(key);
+            }
+            Value::Object(_) => merge(target.entry(key.clone()).or_insert(Value::Null), value),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                target.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}

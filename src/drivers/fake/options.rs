@@ -1,0 +1,123 @@
+//! What a world is like: the machine, the images, and how long things take.
+
+use std::collections::BTreeMap;
+
+use crate::model::catalogue::Catalogue;
+use crate::runtime::clock::SharedClock;
+
+/// Megabytes to bytes.
+const MIB: u64 = 1024 * 1024;
+
+/// The machine and its images.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Tells the time; a test may hand in one that stands still.
+    pub clock: SharedClock,
+    /// The only directory below which directories may be removed.
+    pub data_dir: String,
+    /// The host's name.
+    pub hostname: String,
+    /// The Swarm node's id.
+    pub swarm_node: String,
+    /// The address that the Swarm node advertises.
+    pub address: std::net::IpAddr,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Size of the disk in bytes.
+    pub disk_bytes: u64,
+    /// How many overlay networks fit into Swarm's address pool.
+    pub networks_max: usize,
+    /// The images on the host with their labels, and what `docker pull` finds besides.
+    pub images: BTreeMap<String, BTreeMap<String, String>>,
+    /// Which extensions and libraries an image has.
+    pub catalogue: Catalogue,
+    /// How long things take.
+    pub delays: Delays,
+}
+
+/// How long things take, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delays {
+    /// From the order to a container (image, network, mounts).
+    pub prepare_ms: i64,
+    /// From the container to a first successful health check.
+    pub start_ms: i64,
+    /// How long a container takes to stop; never longer than its grace period.
+    pub stop_ms: i64,
+    /// `initdb` and Patroni's bootstrap.
+    pub initdb_ms: i64,
+    /// From a Postgres that is started to one that answers.
+    pub postgres_ms: i64,
+    /// Between two looks of Patroni at etcd.
+    pub patroni_loop_ms: i64,
+    /// Added to every call, in real time.
+    pub latency_ms: u64,
+}
+
+impl Delays {
+    /// About a twentieth of what the real things take: fast, but nothing is there at once.
+    pub const SHORT: Self = Self {
+        prepare_ms: 20,
+        start_ms: 20,
+        stop_ms: 30,
+        initdb_ms: 50,
+        postgres_ms: 20,
+        patroni_loop_ms: 20,
+        latency_ms: 0,
+    };
+
+    /// What the real things take on a small machine (runtime.md).
+    pub const REALISTIC: Self = Self {
+        prepare_ms: 300,
+        start_ms: 400,
+        stop_ms: 600,
+        initdb_ms: 1200,
+        postgres_ms: 300,
+        patroni_loop_ms: 2000,
+        latency_ms: 2,
+    };
+}
+
+impl Options {
+    /// A machine with two processors, 4 GiB of memory and the images of the embedded catalogue.
+    #[must_use]
+    pub fn new(clock: SharedClock) -> Self {
+        let catalogue = embedded_catalogue();
+        let label = |version: &str| {
+            BTreeMap::from([
+                ("org.pgmoor.uid".to_owned(), "26".to_owned()),
+                ("org.opencontainers.image.version".to_owned(), version.to_owned()),
+            ])
+        };
+        let mut images: BTreeMap<_, _> =
+            catalogue.postgres.iter().map(|image| (image.image.clone(), label(&image.version))).collect();
+        images.insert(catalogue.etcd.image.clone(), label(&catalogue.etcd.version));
+        Self {
+            clock,
+            data_dir: "/var/lib/pgmoor".to_owned(),
+            hostname: "fake-host".to_owned(),
+            swarm_node: "fakenode0000000000000000n".to_owned(),
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+            cpus: 2,
+            memory_bytes: 4096 * MIB,
+            disk_bytes: 100 * 1024 * MIB,
+            networks_max: 256,
+            images,
+            catalogue,
+            delays: Delays::SHORT,
+        }
+    }
+}
+
+/// The catalogue of this build; an unreadable one (which the catalogue's own test refuses) leaves a world without images.
+fn embedded_catalogue() -> Catalogue {
+    serde_json::from_str(include_str!("../../../deploy/catalogue.json")).unwrap_or_else(|_| Catalogue {
+        schema_version: 1,
+        default: String::new(),
+        etcd: crate::model::catalogue::EtcdImage { version: String::new(), image: String::new() },
+        postgres: Vec::new(),
+        templates: BTreeMap::new(),
+    })
+}

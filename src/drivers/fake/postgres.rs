@@ -1,0 +1,285 @@
+//! Postgres over SQL, as the driver's trait asks for it.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::World;
+use super::call::{Outcome, Refusal, System};
+use super::cluster::{Cluster, Database, Extension, Role};
+use super::hba;
+use super::instance::{Instance, Server};
+use super::parameters;
+use super::state::State;
+use crate::drivers::postgres::{DatabaseSeen, ExtensionSeen, Postgres, RoleSeen, ServerSeen};
+use crate::drivers::{Endpoint, Result};
+use crate::model::Secret;
+use crate::model::role::RoleAttributes;
+
+/// Port of Postgres in the container.
+const PORT: u16 = 5432;
+
+/// A statement that divides by zero fails here as it does in Postgres, so that tests have one that does.
+const FAILS: &str = "1/0";
+
+impl State {
+    /// The server behind an address, after TLS, `pg_hba.conf` and the login as superuser.
+    fn connect(&self, at: &Endpoint, database: &str) -> Outcome<(&Instance, &Server)> {
+        let (_, instance) = self.instance_at(at)?;
+        let up = instance.server.as_ref().filter(|_| at.port == PORT);
+        let Some(server) = up else { return Err(Refusal::Unreachable("connection refused".to_owned())) };
+        if server.ready_ms > self.now_ms {
+            return Err(Refusal::Unreachable("the database system is starting up".to_owned()));
+        }
+        let user = server.identity.handshake(&at.server_name, &at.identity)?;
+        let superuser = &instance.file.postgresql.authentication.superuser.username;
+        if user != *superuser {
+            return Err(Refusal::failed(format!("certificate authentication failed for user \"{superuser}\"")));
+        }
+        match hba::method(&server.pg_hba, superuser, database) {
+            Some("cert" | "trust") => {}
+            Some("reject") => {
+                return Err(Refusal::failed(format!("pg_hba.conf rejects connection for user \"{superuser}\"")));
+            }
+            Some(method) => {
+                return Err(Refusal::failed(format!("{method} authentication failed for user \"{superuser}\"")));
+            }
+            None => return Err(Refusal::failed(format!("no pg_hba.conf entry for user \"{superuser}\""))),
+        }
+        match self.files.cluster(&instance.pgdata) {
+            Some(cluster) if !cluster.databases.contains_key(database) => {
+                Err(Refusal::failed(format!("database \"{database}\" does not exist")))
+            }
+            Some(_) => Ok((instance, server)),
+            None => Err(Refusal::Unreachable("terminating connection".to_owned())),
+        }
+    }
+
+    fn cluster_at(&mut self, at: &Endpoint, database: &str) -> Outcome<&mut Cluster> {
+        let path = self.connect(at, database)?.0.pgdata.clone();
+        self.files.cluster_mut(&path).ok_or_else(|| Refusal::Unreachable("terminating connection".to_owned()))
+    }
+
+    fn database_at(&mut self, at: &Endpoint, database: &str) -> Outcome<&mut Database> {
+        let missing = || Refusal::failed(format!("database \"{database}\" does not exist"));
+        self.cluster_at(at, database)?.databases.get_mut(database).ok_or_else(missing)
+    }
+
+    fn server_seen(&self, at: &Endpoint) -> Outcome<ServerSeen> {
+        let (id, _) = self.instance_at(at)?;
+        let image = self.containers.get(id).map(|container| container.attributes.image.clone()).unwrap_or_default();
+        let (_, server) = self.connect(at, "postgres")?;
+        Ok(ServerSeen {
+            config: server.parameters.get("pgmoor.config").cloned(),
+            in_recovery: false,
+            pending_restart: server.pending.iter().filter(|name| parameters::postgres_sees(name)).cloned().collect(),
+            started_ms: server.started_ms,
+            version: self.postgres_version(&image),
+            configuration_errors: server.errors.clone(),
+        })
+    }
+
+    fn put_role(&mut self, at: &Endpoint, role: &RoleAttributes, password: Option<&Secret>) -> Outcome<()> {
+        if let Some(password) = password {
+            self.watch.secret(password.expose());
+        }
+        let cluster = self.cluster_at(at, "postgres")?;
+        if let Some(missing) = role.member_of.iter().find(|name| !cluster.knows_role(name)) {
+            return Err(Refusal::failed(format!("role \"{missing}\" does not exist")));
+        }
+        let before = cluster.roles.get(&role.name);
+        let made = Role {
+            flags: role.flags,
+            member_of: role.member_of.clone(),
+            password: password.or_else(|| before.and_then(|role| role.password.as_ref())).cloned(),
+            managed: before.is_none_or(|role| role.managed),
+        };
+        cluster.roles.insert(role.name.clone(), made);
+        self.count("put role", &role.name);
+        Ok(())
+    }
+
+    fn drop_role(&mut self, at: &Endpoint, name: &str, heir: &str) -> Outcome<()> {
+        let cluster = self.cluster_at(at, "postgres")?;
+        if !cluster.roles.contains_key(name) {
+            return Ok(());
+        }
+        if !cluster.roles.contains_key(heir) {
+            return Err(Refusal::failed(format!("role \"{heir}\" does not exist")));
+        }
+        for database in cluster.databases.values_mut().filter(|database| database.owner == name) {
+            heir.clone_into(&mut database.owner);
+        }
+        cluster.roles.remove(name);
+        for role in cluster.roles.values_mut() {
+            role.member_of.remove(name);
+        }
+        self.count("drop role", name);
+        Ok(())
+    }
+
+    fn put_database(&mut self, at: &Endpoint, name: &str, owner: &str) -> Outcome<()> {
+        let cluster = self.cluster_at(at, "postgres")?;
+        if !cluster.roles.contains_key(owner) {
+            return Err(Refusal::failed(format!("role \"{owner}\" does not exist")));
+        }
+        let database = cluster.databases.entry(name.to_owned()).or_insert_with(|| Database::new(owner));
+        owner.clone_into(&mut database.owner);
+        Ok(())
+    }
+
+    fn put_extension(
+        &mut self,
+        at: &Endpoint,
+        database: &str,
+        name: &str,
+        (version, schema): (Option<&str>, Option<&str>),
+    ) -> Outcome<()> {
+        let (id, _) = self.instance_at(at)?;
+        let image = self.containers.get(id).map(|container| container.attributes.image.clone()).unwrap_or_default();
+        let postgres = self.postgres_version(&image);
+        let info = self.options.catalogue.postgres(&postgres).and_then(|image| image.extensions.get(name)).cloned();
+        let Some(info) = info else {
+            return Err(Refusal::failed(format!("extension \"{name}\" is not available")));
+        };
+        let (_, server) = self.connect(at, database)?;
+        let loaded = server.parameters.get("shared_preload_libraries").cloned().unwrap_or_default();
+        if let Some(library) = info.preload.filter(|library| matches!(library.as_str(), "pgaudit" | "pglogical"))
+            && !loaded.split(',').any(|word| word.trim() == library)
+        {
+            return Err(Refusal::failed(format!("{library} must be loaded via \"shared_preload_libraries\"")));
+        }
+        let available = info.version.unwrap_or_else(|| "1.0".to_owned());
+        if let Some(wanted) = version.filter(|wanted| *wanted != available) {
+            let why =
+                format!("extension \"{name}\" has no installation script nor update path for version \"{wanted}\"");
+            return Err(Refusal::failed(why));
+        }
+        let database = self.database_at(at, database)?;
+        let new = || Extension { version: available.clone(), schema: "public".to_owned(), managed: true };
+        let extension = database.extensions.entry(name.to_owned()).or_insert_with(new);
+        if let Some(schema) = schema {
+            schema.clone_into(&mut extension.schema);
+        }
+        Ok(())
+    }
+
+    fn run_script(&mut self, at: &Endpoint, database: &str, name: &str, statements: &[String]) -> Outcome<()> {
+        let seen = self.database_at(at, database)?;
+        if seen.scripts.contains_key(name) {
+            return Ok(());
+        }
+        if statements.iter().any(|statement| statement.contains(FAILS)) {
+            return Err(Refusal::failed("division by zero"));
+        }
+        seen.scripts.insert(name.to_owned(), statements.to_owned());
+        self.count("run script", &format!("{database}/{name}"));
+        Ok(())
+    }
+}
+
+fn role_seen(name: &str, role: &Role, asked: Option<&Secret>) -> RoleSeen {
+    let attributes = RoleAttributes {
+        name: name.to_owned(),
+        flags: role.flags,
+        member_of: role.member_of.clone(),
+        password_matches: asked.is_some() && role.password.as_ref() == asked,
+    };
+    RoleSeen { attributes, managed: role.managed }
+}
+
+#[async_trait]
+impl Postgres for World {
+    async fn server(&self, at: &Endpoint) -> Result<ServerSeen> {
+        let about = format!("look at server {}", at.server_name);
+        self.call(System::Postgres, "postgres.server", about, |state| state.server_seen(at)).await
+    }
+
+    async fn roles(&self, at: &Endpoint, passwords: &BTreeMap<String, Secret>) -> Result<Vec<RoleSeen>> {
+        let about = format!("list roles of {}", at.server_name);
+        self.call(System::Postgres, "postgres.roles", about, |state| {
+            let roles = &state.cluster_at(at, "postgres")?.roles;
+            Ok(roles.iter().map(|(name, role)| role_seen(name, role, passwords.get(name))).collect())
+        })
+        .await
+    }
+
+    async fn put_role(&self, at: &Endpoint, role: &RoleAttributes, password: Option<&Secret>) -> Result<()> {
+        let about = format!("put role {} on {}", role.name, at.server_name);
+        self.call(System::Postgres, "postgres.put_role", about, |state| state.put_role(at, role, password)).await
+    }
+
+    async fn drop_role(&self, at: &Endpoint, name: &str, heir: &str) -> Result<()> {
+        let about = format!("drop role {name} on {}", at.server_name);
+        self.call(System::Postgres, "postgres.drop_role", about, |state| state.drop_role(at, name, heir)).await
+    }
+
+    async fn databases(&self, at: &Endpoint) -> Result<Vec<DatabaseSeen>> {
+        let about = format!("list databases of {}", at.server_name);
+        self.call(System::Postgres, "postgres.databases", about, |state| {
+            let databases = &state.cluster_at(at, "postgres")?.databases;
+            let seen = databases.iter();
+            Ok(seen.map(|(name, seen)| DatabaseSeen { name: name.clone(), owner: seen.owner.clone() }).collect())
+        })
+        .await
+    }
+
+    async fn put_database(&self, at: &Endpoint, name: &str, owner: &str) -> Result<()> {
+        let about = format!("put database {name} on {}", at.server_name);
+        self.call(System::Postgres, "postgres.put_database", about, |state| state.put_database(at, name, owner)).await
+    }
+
+    async fn extensions(&self, at: &Endpoint, database: &str) -> Result<Vec<ExtensionSeen>> {
+        let about = format!("list extensions of {database} on {}", at.server_name);
+        self.call(System::Postgres, "postgres.extensions", about, |state| {
+            let seen = |(name, extension): (&String, &Extension)| ExtensionSeen {
+                name: name.clone(),
+                version: extension.version.clone(),
+                schema: extension.schema.clone(),
+                managed: extension.managed,
+            };
+            Ok(state.database_at(at, database)?.extensions.iter().map(seen).collect())
+        })
+        .await
+    }
+
+    async fn put_extension(
+        &self,
+        at: &Endpoint,
+        database: &str,
+        name: &str,
+        version: Option<&str>,
+        schema: Option<&str>,
+    ) -> Result<()> {
+        let about = format!("put extension {name} into {database} on {}", at.server_name);
+        self.call(System::Postgres, "postgres.put_extension", about, |state| {
+            state.put_extension(at, database, name, (version, schema))
+        })
+        .await
+    }
+
+    async fn drop_extension(&self, at: &Endpoint, database: &str, name: &str) -> Result<()> {
+        let about = format!("drop extension {name} of {database} on {}", at.server_name);
+        self.call(System::Postgres, "postgres.drop_extension", about, |state| {
+            state.database_at(at, database)?.extensions.remove(name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn scripts_done(&self, at: &Endpoint, database: &str) -> Result<Vec<String>> {
+        let about = format!("list scripts of {database} on {}", at.server_name);
+        self.call(System::Postgres, "postgres.scripts_done", about, |state| {
+            Ok(state.database_at(at, database)?.scripts.keys().cloned().collect())
+        })
+        .await
+    }
+
+    async fn run_script(&self, at: &Endpoint, database: &str, name: &str, statements: &[String]) -> Result<()> {
+        let about = format!("run script {name} in {database} on {}", at.server_name);
+        self.call(System::Postgres, "postgres.run_script", about, |state| {
+            state.run_script(at, database, name, statements)
+        })
+        .await
+    }
+}

@@ -1,0 +1,134 @@
+//! The whole world as plain data, and how it moves on: whatever is due by now happens, in the order in which it was due.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::call::Calls;
+use super::engine::Container;
+use super::files::Files;
+use super::network::Network;
+use super::options::Options;
+use super::service::Service;
+use super::violation::Watch;
+use crate::drivers::swarm::{ConfigSeen, Event, Labels};
+
+/// Events kept for streams that have not read them yet; a slower one misses some, as with Docker.
+const EVENTS_MAX: usize = 10_000;
+
+/// Steps of one settling: a bound, so that a mistake in here cannot hang a test.
+const STEPS_MAX: usize = 100_000;
+
+/// Everything there is.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) options: Options,
+    /// Milliseconds since 1970, as of the last settling.
+    pub(super) now_ms: i64,
+    next_id: u64,
+    pub(super) files: Files,
+    pub(super) services: BTreeMap<String, Service>,
+    pub(super) containers: BTreeMap<String, Container>,
+    pub(super) networks: BTreeMap<String, Network>,
+    pub(super) configs: BTreeMap<String, ConfigSeen>,
+    pub(super) images: BTreeMap<String, Labels>,
+    /// What `docker pull` finds and is not on the host yet.
+    pub(super) pullable: BTreeMap<String, Labels>,
+    /// Ports that programs outside Docker listen on.
+    pub(super) occupied_ports: BTreeSet<u16>,
+    events: VecDeque<Event>,
+    /// The number of the event at the front of `events`.
+    events_from: u64,
+    pub(super) calls: Calls,
+    pub(super) watch: Watch,
+    /// How often what was done to what.
+    pub(super) counts: BTreeMap<(&'static str, String), u64>,
+}
+
+impl State {
+    pub(super) fn new(options: Options) -> Self {
+        let now_ms = options.clock.now_ms();
+        let images = options.images.clone();
+        Self {
+            options,
+            now_ms,
+            next_id: 1,
+            files: Files::new(),
+            services: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            networks: super::network::predefined(),
+            configs: BTreeMap::new(),
+            images,
+            pullable: BTreeMap::new(),
+            occupied_ports: BTreeSet::new(),
+            events: VecDeque::new(),
+            events_from: 0,
+            calls: Calls::default(),
+            watch: Watch::default(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// An id like Docker's, the same in every run.
+    pub(super) fn new_id(&mut self, kind: &str) -> String {
+        let number = self.next_id;
+        self.next_id += 1;
+        format!("{kind}{number:016x}")
+    }
+
+    /// The number that the last id carried.
+    pub(super) fn last_number(&self) -> u64 {
+        self.next_id.saturating_sub(1)
+    }
+
+    pub(super) fn count(&mut self, act: &'static str, subject: &str) {
+        *self.counts.entry((act, subject.to_owned())).or_default() += 1;
+    }
+
+    pub(super) fn emit(&mut self, kind: &str, action: &str, attributes: Labels) {
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+            self.events_from += 1;
+        }
+        self.events.push_back(Event { kind: kind.to_owned(), action: action.to_owned(), attributes });
+    }
+
+    /// The number that the next event will have.
+    pub(super) fn events_end(&self) -> u64 {
+        self.events_from + self.events.len() as u64
+    }
+
+    /// The first event from `cursor` on, and the cursor behind it.
+    pub(super) fn event_at(&self, cursor: u64) -> Option<(Event, u64)> {
+        let at = cursor.max(self.events_from);
+        let index = usize::try_from(at - self.events_from).ok()?;
+        self.events.get(index).map(|event| (event.clone(), at + 1))
+    }
+
+    /// Brings the world to this moment.
+    pub(super) fn settle(&mut self, now_ms: i64) {
+        for _ in 0..STEPS_MAX {
+            match self.next_due() {
+                Some(due) if due <= now_ms => {
+                    self.now_ms = self.now_ms.max(due);
+                    self.step();
+                }
+                Some(_) | None => break,
+            }
+        }
+        self.now_ms = self.now_ms.max(now_ms);
+        self.step();
+    }
+
+    /// When something happens next by itself.
+    fn next_due(&self) -> Option<i64> {
+        let tasks = self.services.values().filter_map(Service::due);
+        let containers = self.containers.values().filter_map(Container::due);
+        tasks.chain(containers).min()
+    }
+
+    /// Does all that is due now. Everything done has no due, or a later one, afterwards.
+    fn step(&mut self) {
+        self.step_containers();
+        self.step_instances();
+        self.step_tasks();
+    }
+}

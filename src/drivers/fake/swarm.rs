@@ -1,0 +1,164 @@
+//! Docker Swarm and the engine, as the driver's trait asks for them.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+
+use super::World;
+use super::call::{Refusal, System};
+use super::network::selects;
+use crate::drivers::Result;
+use crate::drivers::swarm::{
+    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, TaskSeen,
+};
+use crate::model::service::ServiceAttributes;
+
+/// How often a stream of events looks for a new one.
+const EVENTS_POLL: Duration = Duration::from_millis(10);
+
+#[async_trait]
+impl Swarm for World {
+    async fn engine(&self) -> Result<EngineSeen> {
+        self.call(System::Swarm, "swarm.engine", "ask the engine".to_owned(), |state| {
+            let options = &state.options;
+            Ok(EngineSeen {
+                engine_version: "20.10.24".to_owned(),
+                swarm_node: Some(options.swarm_node.clone()),
+                manager: true,
+                address: Some(options.address),
+                hostname: options.hostname.clone(),
+                cpus: options.cpus,
+                memory_bytes: options.memory_bytes,
+            })
+        })
+        .await
+    }
+
+    async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>> {
+        self.call(System::Swarm, "swarm.services", "list services".to_owned(), |state| {
+            let services = state.services.values().filter(|service| selects(selector, &service.attributes.labels));
+            Ok(services.map(|s| ServiceSeen { id: s.id.clone(), attributes: s.attributes.clone() }).collect())
+        })
+        .await
+    }
+
+    async fn create_service(&self, attributes: &ServiceAttributes) -> Result<String> {
+        let about = format!("create service {}", attributes.name);
+        self.call(System::Swarm, "swarm.create_service", about, |state| state.create_service(attributes)).await
+    }
+
+    async fn update_service(&self, id: &str, attributes: &ServiceAttributes) -> Result<()> {
+        let about = format!("update service {}", attributes.name);
+        self.call(System::Swarm, "swarm.update_service", about, |state| state.update_service(id, attributes)).await
+    }
+
+    async fn remove_service(&self, id: &str) -> Result<()> {
+        let about = format!("remove service {id}");
+        self.call(System::Swarm, "swarm.remove_service", about, |state| state.remove_service(id)).await
+    }
+
+    async fn tasks(&self, service: &str) -> Result<Vec<TaskSeen>> {
+        let about = format!("list tasks of {service}");
+        self.call(System::Swarm, "swarm.tasks", about, |state| Ok(state.tasks_seen(service))).await
+    }
+
+    async fn networks(&self, selector: &Labels) -> Result<Vec<NetworkSeen>> {
+        self.call(System::Swarm, "swarm.networks", "list networks".to_owned(), |state| {
+            Ok(state.networks.values().filter(|network| selects(selector, &network.labels)).cloned().collect())
+        })
+        .await
+    }
+
+    async fn find_network(&self, name_or_id: &str) -> Result<Option<NetworkSeen>> {
+        let about = format!("find network {name_or_id}");
+        self.call(System::Swarm, "swarm.find_network", about, |state| Ok(state.network(name_or_id).cloned())).await
+    }
+
+    async fn create_network(&self, name: &str, attachable: bool, labels: &Labels) -> Result<String> {
+        let about = format!("create network {name}");
+        self.call(System::Swarm, "swarm.create_network", about, |state| state.create_network(name, attachable, labels))
+            .await
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<()> {
+        let about = format!("remove network {id}");
+        self.call(System::Swarm, "swarm.remove_network", about, |state| state.remove_network(id)).await
+    }
+
+    async fn configs(&self, selector: &Labels) -> Result<Vec<ConfigSeen>> {
+        self.call(System::Swarm, "swarm.configs", "list configs".to_owned(), |state| {
+            Ok(state.configs.values().filter(|config| selects(selector, &config.labels)).cloned().collect())
+        })
+        .await
+    }
+
+    async fn create_config(&self, name: &str, labels: &Labels, data: &[u8]) -> Result<String> {
+        let about = format!("create config {name}");
+        self.call(System::Swarm, "swarm.create_config", about, |state| state.create_config(name, labels, data)).await
+    }
+
+    async fn remove_config(&self, id: &str) -> Result<()> {
+        let about = format!("remove config {id}");
+        self.call(System::Swarm, "swarm.remove_config", about, |state| state.remove_config(id)).await
+    }
+
+    async fn containers(&self, selector: &Labels) -> Result<Vec<ContainerSeen>> {
+        self.call(System::Swarm, "swarm.containers", "list containers".to_owned(), |state| {
+            let containers = state.containers.values().filter(|container| selects(selector, &container.labels));
+            Ok(containers.map(super::engine::Container::seen).collect())
+        })
+        .await
+    }
+
+    async fn containers_mounting(&self, path: &str) -> Result<Vec<ContainerSeen>> {
+        let about = format!("list containers that mount {path}");
+        self.call(System::Swarm, "swarm.containers_mounting", about, |state| {
+            let wanted = path.trim_end_matches('/');
+            let containers = state.containers.values().filter(|container| {
+                let mounts = &container.attributes.mounts;
+                container.is_live() && mounts.iter().any(|mount| mount.source.trim_end_matches('/') == wanted)
+            });
+            Ok(containers.map(super::engine::Container::seen).collect())
+        })
+        .await
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<ImageSeen>> {
+        let about = format!("look at image {reference}");
+        self.call(System::Swarm, "swarm.image", about, |state| {
+            let labels = state.images.get(reference).cloned();
+            Ok(labels.map(|labels| ImageSeen { id: format!("sha256:{reference}"), labels }))
+        })
+        .await
+    }
+
+    async fn pull(&self, reference: &str) -> Result<()> {
+        let about = format!("pull {reference}");
+        self.call(System::Swarm, "swarm.pull", about, |state| match state.pullable.get(reference).cloned() {
+            Some(labels) => {
+                state.images.insert(reference.to_owned(), labels);
+                Ok(())
+            }
+            None => Err(Refusal::failed(format!("pull access denied for {reference}, repository does not exist"))),
+        })
+        .await
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Event>> {
+        let about = "listen to events".to_owned();
+        let cursor = self.call(System::Swarm, "swarm.events", about, |state| Ok(state.events_end())).await?;
+        let stream = stream::unfold((self.clone(), cursor), |(world, cursor)| async move {
+            loop {
+                // The guard ends with this statement: nothing is locked while we sleep.
+                let next = world.state().event_at(cursor);
+                if let Some((event, cursor)) = next {
+                    return Some((event, (world, cursor)));
+                }
+                tokio::time::sleep(EVENTS_POLL).await;
+            }
+        });
+        Ok(stream.boxed())
+    }
+}
