@@ -42,3 +42,32 @@ pub fn client_config(identity: &TlsIdentity) -> Result<ClientConfig> {
 pub fn identity_digest(identity: &TlsIdentity) -> Digest {
     Digest::of(&(&identity.ca_pem, &identity.certificate_pem, Digest::of_bytes(identity.key_pem.expose().as_bytes())))
 }
+
+/// An HTTP client that speaks only TLS with this identity. It keeps no connection for a next call: a container that is
+/// replaced, or a server that loaded a new certificate, must not be seen through an old one.
+///
+/// # Errors
+/// As for [`client_config`].
+pub(super) fn http_client(identity: &TlsIdentity) -> Result<reqwest::ClientBuilder> {
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(client_config(identity)?)
+        .https_only(true)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_max_idle_per_host(0))
+}
+
+/// What reqwest says, with the causes and without the address (the act names it).
+pub(super) fn words(error: reqwest::Error) -> String {
+    use std::error::Error as _;
+
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

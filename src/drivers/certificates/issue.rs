@@ -80,7 +80,11 @@ fn params(common_name: &str, now_s: i64, life_s: i64, act: impl Fn() -> String) 
         // etcd's gateway refuses a client with a common name, and Python's strict check an empty subject.
         name.push(DnType::OrganizationName, "pgmoor");
     } else {
-        name.push(DnType::CommonName, common_name);
+        // etcd's gateway refuses a client whose certificate has a common name once authentication is on (3.5), so a
+        // certificate may go without one.
+        if !common_name.is_empty() {
+            name.push(DnType::CommonName, common_name);
+        }
     }
     let mut params = CertificateParams::default();
     params.distinguished_name = name;

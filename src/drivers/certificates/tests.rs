@@ -44,8 +44,11 @@ fn what_is_issued_reads_back() {
         assert_eq!(common_name(&issued.certificate_pem).unwrap(), wanted.common_name);
     }
     let bare = CertificateAttributes { subject_alt_names: BTreeSet::new(), ..attributes(&authority) };
-    let issued = issue(&authority, &bare, NOW_S).unwrap();
-    assert_eq!(look(&issued, &authority, NOW_S), bare);
+    let nameless = CertificateAttributes { common_name: String::new(), ..attributes(&authority) };
+    for wanted in [bare, nameless] {
+        let issued = issue(&authority, &wanted, NOW_S).unwrap();
+        assert_eq!(look(&issued, &authority, NOW_S), wanted);
+    }
 }
 
 #[test]

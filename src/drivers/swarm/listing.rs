@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::Labels;
 use super::client::{CALL_DEADLINE, Connection, Missing, map};
+use crate::drivers::tls::words;
 use crate::drivers::{Error, Result};
 
 const ACT: &str = "list services";
@@ -20,7 +21,7 @@ pub(super) async fn services(connection: &Connection, selector: &Labels) -> Resu
     let client = connection.client(ACT).await?;
     let version = client.client_version();
     let failed = |why: String| Error::Failed { act: ACT.to_owned(), why };
-    let unreachable = |error: reqwest::Error| Error::Unreachable { act: ACT.to_owned(), why: error.to_string() };
+    let unreachable = |error: reqwest::Error| Error::Unreachable { act: ACT.to_owned(), why: words(error) };
     let labels: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let filters = serde_json::to_string(&BTreeMap::from([("label", labels)])).map_err(|e| failed(e.to_string()))?;
     // The host's name plays no part: the socket leads to the engine.
@@ -61,6 +62,7 @@ fn http(socket: &str) -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .unix_socket(socket)
+        .no_proxy()
         .pool_max_idle_per_host(0)
         .timeout(CALL_DEADLINE)
         .build()

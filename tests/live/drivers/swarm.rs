@@ -1,13 +1,14 @@
 //! Docker Swarm: what is created reads back, what stops still holds its directory, what is foreign stays.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use pgmoor::drivers::Error;
 use pgmoor::drivers::swarm::{DEFAULT_SOCKET, Docker, Labels, Swarm};
 use pgmoor::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
+
+use super::container::until;
 
 const IMAGE: &str = "pgmoor/etcd:3.5.16";
 const OWNER: &str = "pgmoor.test";
@@ -25,15 +26,6 @@ async fn sweep(docker: &Docker, owner: &str) {
     for config in docker.configs(&labels).await.unwrap() {
         docker.remove_config(&config.id).await.unwrap();
     }
-}
-
-async fn until<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
-    let wait = async {
-        while !done().await {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(60), wait).await.is_ok(), "waited in vain: {what}");
 }
 
 fn labels(owner: &str) -> Labels {
