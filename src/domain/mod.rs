@@ -13,7 +13,11 @@ pub mod parameters;
 pub mod patroni;
 
 mod describe;
+#[cfg(test)]
+mod fixture;
 mod hba;
+#[cfg(test)]
+mod tests;
 mod tuning;
 
 use std::net::IpAddr;

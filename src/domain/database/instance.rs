@@ -40,7 +40,7 @@ pub(super) fn describe(
     let directories = directories(drafts, inputs, instance);
     let mut loaded = certificates(drafts, inputs, instance, &directories.certificates)?;
     loaded.push(ca_file(drafts, inputs, instance, &directories.certificates));
-    let etcd_user = etcd_user(drafts, inputs, place)?;
+    let etcd_user = etcd_user(drafts, inputs, place, &shared.config)?;
     loaded.push(patroni_file(drafts, inputs, place, &directories.configs)?);
 
     let name = layout::service(instance);
@@ -154,7 +154,14 @@ fn etcd_password(inputs: Inputs<'_>, instance: &InstanceId) -> Result<Secret, Er
     minted(inputs.record.etcd_passwords.get(instance.as_str()), || format!("etcd password of instance {instance}"))
 }
 
-fn etcd_user(drafts: &mut Drafts, inputs: Inputs<'_>, place: Place<'_>) -> Result<ResourceId, Error> {
+/// It comes after the node's configuration so that, in a delete, it goes before: then nobody can write below the prefix
+/// any more when the prefix is deleted.
+fn etcd_user(
+    drafts: &mut Drafts,
+    inputs: Inputs<'_>,
+    place: Place<'_>,
+    config: &ResourceId,
+) -> Result<ResourceId, Error> {
     let attributes = Attributes::EtcdUser {
         name: layout::etcd_user(place.instance),
         prefix: layout::patroni_prefix(&inputs.spec.id, &place.node.name),
@@ -162,7 +169,7 @@ fn etcd_user(drafts: &mut Drafts, inputs: Inputs<'_>, place: Place<'_>) -> Resul
     };
     let password = Payload::Password(etcd_password(inputs, place.instance)?);
     let draft = Draft::new(Kind::EtcdUser, place.instance.as_str(), Executor::Manager, attributes);
-    Ok(drafts.add(draft.carrying(password)))
+    Ok(drafts.add(draft.after([config]).carrying(password)))
 }
 
 fn patroni_file(

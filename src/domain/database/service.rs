@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Inputs, Place};
+use crate::domain::fleet::CHECK_INTERVAL_S;
 use crate::domain::layout::{self, container};
 use crate::domain::{Error, credentials};
 use crate::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
@@ -52,7 +53,7 @@ pub(super) fn describe(inputs: Inputs<'_>, place: Place<'_>) -> Result<Attribute
 }
 
 /// Patroni is alive while its loop turns, whether or not Postgres is up: a container is not killed for a long
-/// recovery. Thirty failures are half a minute at least, and a loop that stands for its `ttl` is one.
+/// recovery. Thirty failures are a minute at least: a host under load is not a loop that stands.
 fn healthcheck() -> Healthcheck {
     let certificate = layout::in_container(layout::ETCD);
     Healthcheck {
@@ -61,7 +62,7 @@ fn healthcheck() -> Healthcheck {
             layout::in_container("ca"),
             layout::PATRONI_PORT,
         ),
-        interval_s: 1,
+        interval_s: CHECK_INTERVAL_S,
         timeout_s: 5,
         start_period_s: 60,
         retries: 30,

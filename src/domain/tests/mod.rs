@@ -1,0 +1,6 @@
+//! Tests of the whole room: the texts it renders, the graphs it gives, what it mints.
+
+mod golden;
+mod graphs;
+mod minting;
+mod properties;
