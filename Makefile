@@ -5,6 +5,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
+# A golden file that differs is a failure, never a new file in the tree; `cargo insta review` writes.
+export INSTA_UPDATE ?= no
 # How often `make soak` repeats the tests that touch the world.
 SOAK_COUNT ?= 10
 SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions .ci/run)
