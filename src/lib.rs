@@ -8,6 +8,7 @@ pub mod drivers;
 pub mod intake;
 pub mod model;
 pub mod monitor;
+pub mod mqtt;
 pub mod outbox;
 pub mod plan;
 pub mod reconcile;

@@ -35,6 +35,9 @@
 //! - receive maximum, session expiry, no-local and retain handling of MQTT 5
 //!   are ignored: a session lives as long as the process when its client
 //!   connects with clean start off, and not at all otherwise;
+//! - an UNSUBSCRIBE with several filters is acknowledged once for each, and one
+//!   for a filter that this connection did not subscribe to (a resumed session
+//!   must subscribe again first) not at all;
 //! - acknowledgements out of order end the connection;
 //! - per subscription filter the engine keeps at most 4 MiB of messages: a
 //!   subscriber further behind than that skips to the oldest that is left;
