@@ -1,7 +1,6 @@
 //! `postgresql.conf`: what is always set, what is derived, and the user's parameters, which win.
 //!
-//! Invariant: a parameter of the user is either in force or refused with a reason: what pgmoor or Patroni would
-//! override silently is refused by name.
+//! Invariant: no parameter of a user locks pgmoor out of the instance or writes a line of its own into the file.
 
 use std::collections::BTreeMap;
 
@@ -60,55 +59,23 @@ const SPOCK: [(&str, &str); 6] = [
 const PGLOGICAL_OUTPUT: (&str, &str) = ("output_plugin_libraries", "pgoutput, test_decoding, pglogical_output");
 
 const SET_BY_PGMOOR: &str = "pgmoor sets it";
-const SET_BY_PATRONI: &str = "Patroni sets it and would override this value";
-const ACCESS_FILES: &str = "it would replace the pg_hba.conf and pg_ident.conf that pgmoor keeps, and make pg_hba_conf and pg_ident_conf \
-     ineffective";
+const ACCESS_FILES: &str = "it would replace the pg_hba.conf and pg_ident.conf that pgmoor keeps";
 const TLS: &str = "pgmoor and Patroni log in with certificates and need the fleet's";
 
-/// Parameters that no spec may set, with the reason.
-const REFUSED: [(&str, &str); 26] = [
-    ("archive_cleanup_command", SET_BY_PATRONI),
-    ("cluster_name", SET_BY_PATRONI),
-    ("config_file", SET_BY_PATRONI),
-    ("data_directory", SET_BY_PGMOOR),
-    ("external_pid_file", SET_BY_PATRONI),
+/// Parameters without which pgmoor would be locked out.
+const REFUSED: [(&str, &str); 7] = [
     ("hba_file", ACCESS_FILES),
-    ("hot_standby", SET_BY_PATRONI),
     ("ident_file", ACCESS_FILES),
-    ("listen_addresses", SET_BY_PATRONI),
-    ("port", "it is the port in the container; \"port\" of the spec publishes one on the host"),
-    ("primary_conninfo", SET_BY_PATRONI),
-    ("primary_slot_name", SET_BY_PATRONI),
-    ("promote_trigger_file", SET_BY_PATRONI),
-    ("recovery_end_command", SET_BY_PATRONI),
-    ("recovery_min_apply_delay", SET_BY_PATRONI),
-    ("recovery_target", SET_BY_PATRONI),
-    ("recovery_target_action", SET_BY_PATRONI),
-    ("recovery_target_inclusive", SET_BY_PATRONI),
-    ("recovery_target_timeline", SET_BY_PATRONI),
-    ("restore_command", SET_BY_PATRONI),
     ("ssl", TLS),
     ("ssl_ca_file", TLS),
     ("ssl_cert_file", TLS),
     ("ssl_key_file", TLS),
     ("unix_socket_directories", SET_BY_PGMOOR),
-    ("wal_keep_segments", "Postgres has wal_keep_size instead"),
 ];
 
-/// The least values that Patroni 4.0 takes; of anything else it makes its own default, without a word to the user.
-const PATRONI_LEAST: [(&str, u64, &str); 6] = [
-    ("max_connections", tuning::CONNECTIONS_MIN, "it must be a number from 25; Patroni would take 100 instead"),
-    ("max_locks_per_transaction", 32, "it must be a number from 32; Patroni would take 64 instead"),
-    ("max_prepared_transactions", 0, "it must be a number from 0; Patroni would take 0 instead"),
-    ("max_replication_slots", 4, "it must be a number from 4; Patroni would take 10 instead"),
-    ("max_wal_senders", 3, "it must be a number from 3; Patroni would take 10 instead"),
-    ("max_worker_processes", 2, "it must be a number from 2; Patroni would take 8 instead"),
-];
-
-/// Why a spec may not set this parameter to this value; none when it may. For admission; a graph of a spec that got
-/// past it is an error that says the same.
-#[must_use]
-pub fn refusal(name: &str, value: &str) -> Option<&'static str> {
+/// Why this cannot be written into `postgresql.conf`. The contract refuses more, and with a pointer into the document;
+/// this is what would lock pgmoor out or write another line than the one that is meant.
+fn refusal(name: &str, value: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     if !is_parameter_name(&name) {
         return Some("it is not the name of a parameter: letters, digits, underscores, at most one dot");
@@ -116,19 +83,10 @@ pub fn refusal(name: &str, value: &str) -> Option<&'static str> {
     if value.chars().any(char::is_control) {
         return Some("its value has a line break or another control character");
     }
-    if name.starts_with("pgmoor.") || name.starts_with("recovery_target_") {
+    if name.starts_with("pgmoor.") {
         return Some(SET_BY_PGMOOR);
     }
-    if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
-        return Some(why);
-    }
-    if let Some((_, least, why)) = PATRONI_LEAST.iter().find(|(limited, _, _)| *limited == name) {
-        return if value.trim().parse::<u64>().is_ok_and(|number| number >= *least) { None } else { Some(why) };
-    }
-    if name == "wal_level" && !matches!(value.trim().to_ascii_lowercase().as_str(), "replica" | "logical") {
-        return Some("it must be replica or logical; Patroni would take replica instead");
-    }
-    None
+    REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, why)| *why)
 }
 
 fn is_parameter_name(name: &str) -> bool {
@@ -224,17 +182,12 @@ mod tests {
     use crate::domain::layout;
 
     #[test]
-    fn what_would_be_overridden_is_refused() {
+    fn what_would_lock_pgmoor_out_is_refused() {
         let refused = [
             ("hba_file", "x"),
             ("HBA_FILE", "x"),
-            ("port", "5433"),
             ("ssl", "off"),
             ("pgmoor.config", "x"),
-            ("recovery_target_time", "now"),
-            ("max_connections", "10"),
-            ("max_connections", "many"),
-            ("wal_level", "minimal"),
             ("work_mem = 1\nport", "1"),
             ("a.b = 1 #", "1"),
             ("work_mem", "1\n2"),
@@ -244,9 +197,7 @@ mod tests {
         for (name, value) in refused {
             assert!(refusal(name, value).is_some(), "{name} = {value}");
         }
-        let allowed =
-            [("max_connections", "25"), ("wal_level", "replica"), ("Work_Mem", "4MB"), ("pgaudit.log", "ddl, write")];
-        for (name, value) in allowed {
+        for (name, value) in [("max_connections", "25"), ("Work_Mem", "4MB"), ("pgaudit.log", "ddl, write")] {
             assert_eq!(refusal(name, value), None, "{name} = {value}");
         }
     }

@@ -16,7 +16,7 @@ pub(super) struct Machine {
 }
 
 /// The least `max_connections`: Patroni 4.0 takes 100 instead of anything below it.
-pub(super) const CONNECTIONS_MIN: u64 = 25;
+const CONNECTIONS_MIN: u64 = 25;
 /// The most `max_connections` (reference 3.6).
 const CONNECTIONS_MAX: u64 = 5000;
 /// The least `shared_buffers` that Postgres starts with: 16 pages.

@@ -8,11 +8,9 @@
 mod contents;
 mod instance;
 mod mint;
-mod refusal;
 mod service;
 
 pub use mint::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
-pub use refusal::{Refusal, refusals};
 
 use super::describe::{self, Draft, Drafts, file};
 use super::{Error, FleetOptions, HostFacts, Owner, credentials, layout};

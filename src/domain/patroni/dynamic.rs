@@ -71,86 +71,55 @@ pub fn document(config: &PatroniConfigAttributes) -> Value {
     })
 }
 
-/// The body of `PATCH /config` that turns `live` into the wanted document, keys that are not wanted included; what is
-/// in place already is left out, so nothing to do gives an empty object.
+/// The JSON merge patch (RFC 7396) that makes `from` into `to`: what Patroni's `PATCH /config` takes. What is in place
+/// already is left out, so nothing to do gives an empty object.
 #[must_use]
-pub fn patch(live: &Value, wanted: &PatroniConfigAttributes) -> Value {
-    difference(live, &document(wanted))
-}
-
-fn difference(live: &Value, wanted: &Value) -> Value {
+pub fn patch(from: &Value, to: &Value) -> Value {
     let empty = Map::new();
-    let live = live.as_object().unwrap_or(&empty);
-    let wanted = wanted.as_object().unwrap_or(&empty);
+    let from = from.as_object().unwrap_or(&empty);
+    let to = to.as_object().unwrap_or(&empty);
     let mut patch = Map::new();
-    for (key, value) in wanted {
-        match (live.get(key), value) {
-            (Some(is), _) if is == value => {}
-            (Some(is @ Value::Object(_)), Value::Object(_)) => {
-                patch.insert(key.clone(), difference(is, value));
+    for (name, wanted) in to {
+        match from.get(name) {
+            Some(is) if is == wanted => {}
+            Some(is) if is.is_object() && wanted.is_object() => {
+                patch.insert(name.clone(), self::patch(is, wanted));
             }
-            (Some(_) | None, _) => {
-                patch.insert(key.clone(), value.clone());
+            Some(_) | None => {
+                patch.insert(name.clone(), wanted.clone());
             }
         }
     }
-    for key in live.keys().filter(|key| !wanted.contains_key(*key) && *key != PAUSE) {
-        patch.insert(key.clone(), Value::Null);
+    for name in from.keys().filter(|name| !to.contains_key(*name)) {
+        patch.insert(name.clone(), Value::Null);
     }
     Value::Object(patch)
 }
 
-/// Reads a document back. What is missing reads as zero, false or empty, and so differs from what is wanted; keys
-/// that pgmoor never writes are listed as parameters named after their path, so that they differ too.
+/// Reads a document back. What is missing reads as zero, false or empty; what pgmoor never writes is passed over, so
+/// `patch(document, document(read(document)))` is empty only for a document that is wholly ours.
 #[must_use]
 pub fn read(prefix: &str, document: &Value) -> PatroniConfigAttributes {
-    let empty = Map::new();
-    let root = document.as_object().unwrap_or(&empty);
-    let postgresql = root.get("postgresql").and_then(Value::as_object).unwrap_or(&empty);
-    let number = |key: &str| root.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let seconds = |key: &str| u32::try_from(number(key)).unwrap_or(0);
-    let flag = |value: Option<&Value>| value.and_then(Value::as_bool).unwrap_or(false);
+    let postgresql = document.get("postgresql").unwrap_or(&Value::Null);
+    let number = |key: &str| document.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let seconds = |key: &str| u32::try_from(number(key)).unwrap_or_default();
+    let flag = |value: Option<&Value>| value.and_then(Value::as_bool).unwrap_or_default();
     let lines = |key: &str| -> Vec<String> {
-        let list = postgresql.get(key).and_then(Value::as_array);
-        list.into_iter().flatten().map(text).collect()
+        postgresql.get(key).and_then(Value::as_array).into_iter().flatten().map(text).collect()
     };
-    let mut parameters: BTreeMap<String, String> = postgresql
-        .get("parameters")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.clone(), text(value)))
-        .collect();
-    let foreign = foreign(root, &ROOT_KEYS, "").chain(foreign(postgresql, &POSTGRESQL_KEYS, "postgresql/"));
-    parameters.extend(foreign);
+    let parameters = postgresql.get("parameters").and_then(Value::as_object).into_iter().flatten();
     PatroniConfigAttributes {
         prefix: prefix.to_owned(),
         ttl: seconds("ttl"),
         loop_wait: seconds("loop_wait"),
         retry_timeout: seconds("retry_timeout"),
-        failsafe_mode: flag(root.get("failsafe_mode")),
+        failsafe_mode: flag(document.get("failsafe_mode")),
         maximum_lag_on_failover: number("maximum_lag_on_failover"),
         use_pg_rewind: flag(postgresql.get("use_pg_rewind")),
-        parameters,
+        parameters: parameters.map(|(name, value)| (name.clone(), text(value))).collect(),
         pg_hba: lines("pg_hba"),
         pg_ident: lines("pg_ident"),
     }
-}
-
-/// A person's word to Patroni (`patronictl pause`), not ours to undo.
-const PAUSE: &str = "pause";
-const ROOT_KEYS: [&str; 7] =
-    ["ttl", "loop_wait", "retry_timeout", "failsafe_mode", "maximum_lag_on_failover", "postgresql", PAUSE];
-const POSTGRESQL_KEYS: [&str; 4] = ["use_pg_rewind", "parameters", "pg_hba", "pg_ident"];
-
-fn foreign<'a>(
-    map: &'a Map<String, Value>,
-    known: &'a [&str],
-    path: &'a str,
-) -> impl Iterator<Item = (String, String)> + 'a {
-    map.iter()
-        .filter(|(key, _)| !known.contains(&key.as_str()))
-        .map(move |(key, value)| (format!("{path}{key}"), text(value)))
 }
 
 fn text(value: &Value) -> String {
@@ -189,28 +158,23 @@ mod tests {
     }
 
     #[test]
-    fn foreign_keys_differ_and_are_patched_away() {
-        let mut live = document(&config());
-        assert_eq!(patch(&live, &config()), json!({}));
-        live["synchronous_mode"] = json!(true);
-        live["postgresql"]["parameters"]["work_mem"] = json!("8MB");
-        live["postgresql"]["parameters"]["jit"] = json!("off");
-        live["ttl"] = json!(60);
-        assert_ne!(read(&config().prefix, &live), config());
-        let expected = json!({
-            "synchronous_mode": null,
-            "postgresql": {"parameters": {"work_mem": "4MB", "jit": null}},
-            "ttl": 30,
-        });
-        assert_eq!(patch(&live, &config()), expected);
+    fn the_patch_removes_what_is_not_wanted() {
+        let from = json!({"a": 1, "b": {"c": 1, "d": 2}});
+        let to = json!({"b": {"d": 3}, "e": [1]});
+        assert_eq!(patch(&from, &to), json!({"a": null, "b": {"c": null, "d": 3}, "e": [1]}));
+        assert_eq!(patch(&to, &to), json!({}));
     }
 
     #[test]
-    fn a_pause_is_left_alone() {
-        let mut live = document(&config());
-        live["pause"] = json!(true);
-        assert_eq!(read(&config().prefix, &live), config());
-        assert_eq!(patch(&live, &config()), json!({}));
+    fn a_document_that_is_not_wholly_ours_shows() {
+        let ours = document(&config());
+        let again = |live: &Value| patch(live, &document(&read(&config().prefix, live)));
+        assert_eq!(again(&ours), json!({}));
+        let mut foreign = ours.clone();
+        foreign["pause"] = json!(true);
+        foreign["postgresql"]["recovery_conf"] = json!({});
+        assert_eq!(again(&foreign), json!({"pause": null, "postgresql": {"recovery_conf": null}}));
+        assert_ne!(again(&Value::Null), json!({}));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::database::{Refusal, graph as describe, refusals};
+use crate::domain::database::graph as describe;
 use crate::domain::fixture::{content, facts, fleet_record, full, graph, minimal, minted, only, the_catalogue, user};
 use crate::domain::{Error, FleetOptions, credentials, fleet};
 use crate::model::spec::{NodeSpec, PortRequest};
@@ -121,25 +121,6 @@ fn what_admission_lets_through_by_mistake_is_refused() {
     let mut two = minimal();
     two.nodes.push(NodeSpec { name: NodeName::parse("n2").unwrap(), ..two.nodes[0].clone() });
     assert!(matches!(refused(&two), Error::Nodes(2)));
-}
-
-#[test]
-fn admission_can_ask_for_all_refusals_at_once() {
-    assert_eq!(refusals(&full()), []);
-    let mut spec = minimal();
-    spec.users = ["pgmoor", "a", "b", "c"].map(|name| user(name, false)).into();
-    let roles = [(1, "b"), (2, "a"), (3, "a")];
-    for (index, role) in roles {
-        spec.users[index].roles.insert(role.to_owned());
-    }
-    let node = &mut spec.nodes[0];
-    node.postgresql_conf.insert("Port".to_owned(), "1".to_owned());
-    let [Refusal::Parameter { node, name, .. }, rest @ ..] = &refusals(&spec)[..] else { panic!("no parameter") };
-    assert_eq!((node.as_str(), name.as_str()), ("n1", "Port"));
-    // c is a member of a circle's role, but not of itself.
-    let expected =
-        [Refusal::ReservedRole { index: 0 }, Refusal::RoleCircle { index: 1 }, Refusal::RoleCircle { index: 2 }];
-    assert_eq!(rest, expected);
 }
 
 #[test]
