@@ -2,6 +2,7 @@
 //! Docker Swarm underneath is driven until the world matches, and state and health go back out on topics of that
 //! database. ARCHITECTURE.md is the map; `tests/tidy.rs` holds the borders between the rooms.
 
+pub mod app;
 pub mod contract;
 pub mod domain;
 pub mod drivers;

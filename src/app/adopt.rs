@@ -18,12 +18,7 @@ pub(super) fn row_of_record(writer: &mut Writer<'_>, record: &Record) -> Result<
         faults: Vec::new(),
         at: Time::from_ms(at_ms),
     });
-    row.remember(HistoryRow {
-        generation: spec.generation,
-        digest: spec.digest.clone(),
-        deleted: false,
-        at_ms,
-    });
+    row.remember(HistoryRow { generation: spec.generation, digest: spec.digest.clone(), deleted: false, at_ms });
     if let Some(tombstone) = &record.tombstone {
         let at_ms = tombstone.deleted_at_s.saturating_mul(1000);
         let digest = crate::model::Digest::of_bytes(b"{\"deleted\":true}");

@@ -63,7 +63,10 @@ pub(super) enum Error {
 
 /// Tries until there is a world. Each reason is logged once, and the host's status says it too.
 pub(super) async fn until_there(known: &Known, mut reporter: HostReporter) -> Result<World, store::Error> {
-    let mut backoff = Backoff::new(Schedule { first: Duration::from_millis(250), max: Duration::from_secs(10) }, known.random.clone());
+    let mut backoff = Backoff::new(
+        Schedule { first: Duration::from_millis(250), max: Duration::from_secs(10) },
+        known.random.clone(),
+    );
     let mut last = String::new();
     loop {
         match world(known).await {

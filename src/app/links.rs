@@ -1,5 +1,6 @@
 //! The broker side of the daemon: the embedded broker, both links, intake, outbox, resync, availability.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use super::{Base, Error, default_listen, once, read};
 use crate::contract::documents::{Availability, OnlineState, Time};
 use crate::contract::topics::Topic;
 use crate::intake::{Arrival, Confirm, Intake, Retained};
-use crate::model::Secret;
+use crate::model::{DatabaseId, Secret};
 use crate::mqtt::{
-    Credentials, Delivery, Identity, Inbound, InboundHandle, LinkState, Message, Options, Outbound, OutboundHandle,
-    Presence, Server, Tls, Will, confirm_absent,
+    self, Credentials, Delivery, Identity, Inbound, InboundHandle, LinkState, Message, Options, Outbound,
+    OutboundHandle, Presence, Server, Tls, Will, confirm_absent,
 };
 use crate::outbox::{Outbox, PublishError, Publisher, Receipt};
 use crate::runtime::backoff::{Backoff, Schedule};
@@ -24,6 +25,8 @@ use crate::runtime::random::Random;
 use crate::runtime::supervisor::{Supervisor, TaskResult};
 use crate::store::{OutMessage, Rows as _};
 
+/// How long a resync may take: 12,000 specs came in within five seconds; the rest is for a slow link.
+const RESYNC_LIMIT: Duration = Duration::from_secs(600);
 /// How long a fresh look at a topic may take.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 
@@ -51,7 +54,7 @@ pub(super) async fn broker(settings: &Settings) -> Result<BrokerSide, Error> {
             }));
         }
     };
-    let users = settings.broker_users_file.as_deref().map(pgmoor_broker::PasswordFile::read).transpose()?;
+    let users = settings.broker_users_file.as_deref().map(pgmoor_broker::PasswordFile::load).transpose()?;
     let options = pgmoor_broker::Options {
         listen: vec![settings.broker_listen.unwrap_or_else(default_listen)],
         tls,
@@ -158,29 +161,60 @@ async fn say_availability(base: Base, link: OutboundHandle, stop: CancellationTo
 /// Publishes what the outbox hands out.
 pub(super) struct Link(pub(super) OutboundHandle);
 
-#[async_trait]
-impl Publisher for Link {
-    async fn ready(&self) {
-        let mut state = self.0.state();
-        // The sender lives as long as the handle, so the wait ends with a connection.
-        let _connected = state.wait_for(|state| matches!(state, LinkState::Connected { .. })).await;
+impl Link {
+    /// The number of the connection, while there is one.
+    fn connection(&self) -> Option<u64> {
+        match *self.0.state().borrow() {
+            LinkState::Connected { epoch, .. } => Some(epoch),
+            LinkState::Connecting | LinkState::Down { .. } | LinkState::TakenOver | LinkState::Stopped => None,
+        }
     }
 
-    async fn send(&self, message: &OutMessage) -> Result<Receipt, PublishError> {
+    /// Whether this is still the connection. It is asked before a message is sent, so that none goes by a later one, and
+    /// afterwards, so that one which did all the same is known to be lost for its order.
+    fn still(&self, connection: u64) -> Result<(), PublishError> {
+        if self.connection() == Some(connection) {
+            return Ok(());
+        }
+        Err(PublishError::Lost { why: "the connection ended".to_owned() })
+    }
+}
+
+#[async_trait]
+impl Publisher for Link {
+    async fn ready(&self) -> u64 {
+        let mut state = self.0.state();
+        loop {
+            if let LinkState::Connected { epoch, .. } = *state.borrow_and_update() {
+                return epoch;
+            }
+            if state.changed().await.is_err() {
+                // The link is gone with its sender: the outbox is about to be stopped.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn send(&self, connection: u64, message: &OutMessage) -> Result<Receipt, PublishError> {
         let message = Message {
             retain: message.retain,
             expiry_s: message.expiry_s,
             ..Message::new(message.topic.clone(), message.payload.clone())
         };
+        self.still(connection)?;
         let way = self.0.send(&message).await.map_err(publish_error)?;
+        self.still(connection)?;
         Ok(Box::pin(async move { way.wait().await.map_err(publish_error) }))
     }
 }
 
-fn publish_error(error: crate::mqtt::Error) -> PublishError {
-    match error {
-        crate::mqtt::Error::Refused { topic, why } => PublishError::Refused { topic, why },
-        error => PublishError::Lost { why: chain(&error) },
+fn publish_error(error: mqtt::Error) -> PublishError {
+    if let mqtt::Error::Refused { topic, why } = error {
+        PublishError::Refused { topic, why }
+    } else if let mqtt::Error::TooLarge { topic, bytes, bytes_max } = error {
+        PublishError::Refused { topic, why: format!("{bytes} bytes, and it takes {bytes_max}") }
+    } else {
+        PublishError::Lost { why: chain(&error) }
     }
 }
 
@@ -283,12 +317,15 @@ async fn resync(
             let records = base.store.read(|reader| reader.all_records())?;
             let living = records.into_values().filter(|record| record.tombstone.is_none());
             let specs: Vec<_> = living.filter_map(|record| Some((record.database, record.spec?))).collect();
-            let found = link.resync(specs.iter().map(|(id, _)| id.clone())).await?;
+            let ids: BTreeSet<DatabaseId> = specs.iter().map(|(id, _)| id.clone()).collect();
+            let found = link.resync(&ids, RESYNC_LIMIT).await?;
             for (id, stored) in specs.iter().filter(|(id, _)| !found.seen.contains(id)) {
+                if intake.confirm.retained(&Topic::Spec(id.clone())).await != Retained::Nothing {
+                    continue;
+                }
                 if embedded {
                     let topic = Topic::Spec(id.clone()).to_string(&base.fleet);
-                    let message =
-                        Message { retain: true, ..Message::new(topic, stored.document.expose().as_bytes()) };
+                    let message = Message { retain: true, ..Message::new(topic, stored.document.expose().as_bytes()) };
                     outbound.publish(&message).await?;
                 } else {
                     intake.forgotten(id).await?;

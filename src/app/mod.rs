@@ -16,10 +16,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::catalogue;
-use crate::drivers::host::Local;
 use crate::drivers::seal::FleetKey;
-use crate::drivers::swarm::Docker;
-use crate::drivers::{Drivers, etcd, fake, patroni, postgres};
+use crate::drivers::{Drivers, fake};
 use crate::intake::{Intake, PreviewQueue};
 use crate::model::{Catalogue, ControllerId, FleetId};
 use crate::mqtt;
@@ -120,7 +118,6 @@ pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), E
         fleet: base.fleet.clone(),
         host: base.host.clone(),
         known_hosts: [base.host.clone()].into(),
-        data_dir: base.data_dir.clone(),
         catalogue: Arc::clone(&base.catalogue),
         store: base.store.clone(),
         bell: bell_reconcile.clone(),
@@ -129,7 +126,8 @@ pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), E
         previews,
     };
     links::run_outbound(&mut supervisor, outbound);
-    let outbox = Outbox::new(base.store.clone(), links::Link(publisher.clone()), base.clock.clone(), base.random.clone());
+    let outbox =
+        Outbox::new(base.store.clone(), links::Link(publisher.clone()), base.clock.clone(), base.random.clone());
     links::run_outbox(&mut supervisor, outbox);
     links::run_availability(&mut supervisor, base.clone(), publisher.clone());
     world::run(&mut supervisor, settings, base.clone(), (bell_reconcile, listener, questions));
@@ -174,17 +172,15 @@ fn base(settings: &Settings) -> Result<Base, Error> {
 
 fn drivers(settings: &Settings, data_dir: &str, clock: &SharedClock) -> Result<Drivers, Error> {
     match settings.drivers.unwrap_or(DriverKind::Docker) {
-        DriverKind::Fake => Ok(fake::World::new(fake::Options::default(), Arc::clone(clock)).drivers()),
-        DriverKind::Docker => {
-            let socket = settings.docker_socket.clone().unwrap_or_else(|| PathBuf::from(default::DOCKER_SOCKET));
-            Ok(Drivers {
-                swarm: Arc::new(Docker::connect(&socket)?),
-                host: Arc::new(Local::new(data_dir)),
-                patroni: Arc::new(patroni::Rest::new()),
-                postgres: Arc::new(postgres::Sql::new()),
-                etcd: Arc::new(etcd::Gateway::new()),
-            })
+        DriverKind::Fake => {
+            let options = fake::Options { data_dir: data_dir.to_owned(), ..fake::Options::new(Arc::clone(clock)) };
+            Ok(fake::World::new(options).drivers())
         }
+        DriverKind::Docker => Err(Error::Config(config::Error::Value {
+            setting: "drivers",
+            value: format!("docker ({})", default::DOCKER_SOCKET),
+            why: "the drivers of Patroni and Postgres land next",
+        })),
     }
 }
 
