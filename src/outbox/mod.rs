@@ -2,8 +2,11 @@
 //!
 //! Invariants: a row is deleted only after its acknowledgement, and only when all rows before it are acknowledged too;
 //! after a lost connection everything that is not acknowledged is sent again from the first such row on. So nothing is
-//! lost, nothing is overtaken, and what comes twice comes twice in order. A message that the broker refuses for good is
-//! logged and skipped: it must not hold up all others for ever.
+//! lost, nothing is overtaken, and what comes twice comes twice in order. Every new connection gets all that is
+//! retained said again, since the broker behind it may have lost its memory and no broker tells; a new connection shows
+//! with the next message at the latest, and health sends one every 30 s. A message that the broker refuses for good is
+//! logged and skipped: it must not hold up all others for ever. When the store stops writing, the outbox ends with its
+//! error, and with it the process: the next start opens the file again.
 
 mod publisher;
 #[cfg(test)]
@@ -90,21 +93,19 @@ impl<P: Publisher> Outbox<P> {
         Self { store, publisher, clock, random }
     }
 
-    /// Says everything retained again, then publishes what comes, until `stop`; then the last words get
-    /// a few seconds to go out.
+    /// Publishes what comes, and on each new connection everything retained, until `stop`; then the last words get a
+    /// few seconds to go out.
     ///
     /// # Errors
     /// The store fails. A broker that is away is no error.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let now_ms = self.clock.now_ms();
-        let again = self.store.write(move |w| w.say_all_again(now_ms)).await?;
-        tracing::debug!(again, "what was last said is said again");
         let too_late = async {
             stop.cancelled().await;
             tokio::time::sleep(FLUSH_LIMIT).await;
         };
         tokio::select! {
             ended = self.publish_until(&stop) => ended,
+            () = self.store.until_broken() => Err(Error::Store(crate::store::Error::Broken)),
             () = too_late => {
                 let left = self.store.read(|r| r.messages_after(None, usize::MAX))?.len();
                 tracing::info!(left, "messages stay in the outbox until the next start");
@@ -116,9 +117,14 @@ impl<P: Publisher> Outbox<P> {
     async fn publish_until(&self, stop: &CancellationToken) -> Result<(), Error> {
         let mut backoff = Backoff::new(Schedule::LINK, self.random.clone());
         let mut changes = self.store.outbox_changes();
-        let mut window = WINDOW;
+        let (mut window, mut known) = (WINDOW, None);
         loop {
             let connection = self.publisher.ready().await;
+            if known.replace(connection) != Some(connection) {
+                let now_ms = self.clock.now_ms();
+                let again = self.store.write(move |w| w.say_all_again(now_ms)).await?;
+                tracing::debug!(connection, again, "what was last said is said again");
+            }
             match self.pass(Flight::new(connection, window), &mut changes, stop).await? {
                 Pass::Finished => return Ok(()),
                 Pass::Lost { why, delivered } => {

@@ -184,6 +184,30 @@ async fn what_is_refused_or_expired_does_not_hold_up_the_rest() {
     assert_eq!(broker.state.lock().unwrap().arrived[0].expiry_s, Some(50), "what is left of it");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_lost_its_memory_gets_everything_retained_again() {
+    let (store, broker) = (store(), Broker::new(1, 0));
+    let work = async {
+        say(&store, OutMessage::retained("status", "1", 0)).await;
+        say(&store, OutMessage::event("event", "1", 0)).await;
+        while waiting(&store) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // It comes back as another connection and knows nothing.
+        let forgotten = {
+            let mut state = broker.state.lock().unwrap();
+            state.connection += 1;
+            std::mem::take(&mut state.arrived).len()
+        };
+        assert_eq!(forgotten, 2);
+        // The loss shows with the next message.
+        say(&store, OutMessage::event("event", "2", 0)).await;
+    };
+    run_until_empty(&store, &broker, work).await;
+    let expected = [("event", "2"), ("status", "1")];
+    assert_eq!(broker.arrived(), expected.map(|(topic, payload)| (topic.to_owned(), payload.to_owned())));
+}
+
 /// A broker that is never there.
 struct Away;
 

@@ -82,7 +82,8 @@ pub(super) struct Engine {
     database: Arc<redb::Database>,
     fault: Option<Fault>,
     commits: u64,
-    broken: bool,
+    /// Whether a commit failed.
+    broken: watch::Sender<bool>,
     /// Counts the commits that put something in the outbox.
     said: watch::Sender<u64>,
 }
@@ -95,21 +96,26 @@ enum Ended {
 }
 
 impl Engine {
-    pub(super) fn new(database: Arc<redb::Database>, fault: Option<Fault>, said: watch::Sender<u64>) -> Self {
-        Self { database, fault, commits: 0, broken: false, said }
+    pub(super) fn new(
+        database: Arc<redb::Database>,
+        fault: Option<Fault>,
+        said: watch::Sender<u64>,
+        broken: watch::Sender<bool>,
+    ) -> Self {
+        Self { database, fault, commits: 0, broken, said }
     }
 
     /// Runs the jobs in one transaction and tells each how it went.
     pub(super) fn commit_group(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        let outcome = if self.broken { Err(Error::Broken) } else { self.run_group(&mut jobs) };
+        let outcome = if *self.broken.borrow() { Err(Error::Broken) } else { self.run_group(&mut jobs) };
         match outcome {
             Ok(Ended::Committed | Ended::NothingToDo) => jobs.into_iter().for_each(|job| job.tell(Ok(()))),
             Ok(Ended::Untold) => {
-                self.broken = true;
+                self.broken.send_replace(true);
                 jobs.into_iter().for_each(|job| job.tell(Err(Error::Closed)));
             }
             Err(error) => {
-                self.broken = true;
+                self.broken.send_replace(true);
                 jobs.into_iter().for_each(|job| job.tell(Err(error.clone())));
             }
         }

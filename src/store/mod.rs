@@ -102,6 +102,7 @@ pub struct Store {
 struct Inner {
     epoch: u64,
     said: watch::Receiver<u64>,
+    broken: watch::Receiver<bool>,
     // In the order of dropping: first the readers' handle, then the writer's.
     database: Arc<redb::Database>,
     writer: Committer,
@@ -140,7 +141,8 @@ impl Store {
         let epoch = open::prepare(&database, &options.fleet, open::MIGRATIONS)?;
         let database = Arc::new(database);
         let (tell_said, said) = watch::channel(0);
-        let engine = Engine::new(Arc::clone(&database), options.fault, tell_said);
+        let (tell_broken, broken) = watch::channel(false);
+        let engine = Engine::new(Arc::clone(&database), options.fault, tell_said, tell_broken);
         let writer = match options.commits {
             Commits::AtOnce => Committer::AtOnce(Box::new(Mutex::new(engine))),
             Commits::InThread => {
@@ -151,7 +153,7 @@ impl Store {
                 Committer::Thread { queue: Some(queue), thread: Some(thread) }
             }
         };
-        Ok(Self { inner: Arc::new(Inner { epoch, said, database, writer }) })
+        Ok(Self { inner: Arc::new(Inner { epoch, said, broken, database, writer }) })
     }
 
     /// The epoch of this start: higher than that of any start before it.
@@ -164,6 +166,15 @@ impl Store {
     #[must_use]
     pub fn outbox_changes(&self) -> watch::Receiver<u64> {
         self.inner.said.clone()
+    }
+
+    /// Waits until a commit has failed. Nothing is written from then on, so the process has to start again.
+    pub async fn until_broken(&self) {
+        let mut broken = self.inner.broken.clone();
+        if broken.wait_for(|broken| *broken).await.is_err() {
+            // The thread that writes is gone without a word: the same.
+            tracing::error!("the thread that writes to the store has ended");
+        }
     }
 
     /// Reads one view of the store. Reading is quick and does not wait for writers.

@@ -175,7 +175,8 @@ async fn a_failed_commit_stops_the_store_and_the_next_open_knows_only_what_was_a
             let store = place.open_with(commits, Some(fault));
             let write = |n: u32| store.write(move |w| w.set_outcome(&scope(&format!("db-{n}")), &outcome("n", n)));
             write(1).await.unwrap();
-            assert!(write(2).await.is_err());
+            let (failed, ()) = tokio::join!(write(2), store.until_broken());
+            assert!(failed.is_err());
             assert!(matches!(write(3).await, Err(Error::Broken)));
             drop(store);
             let store = place.open();
