@@ -170,7 +170,7 @@ mod tests {
         let ours = document(&config());
         let again = |live: &Value| patch(live, &document(&read(&config().prefix, live)));
         assert_eq!(again(&ours), json!({}));
-        let mut foreign = ours.clone();
+        let mut foreign = ours;
         foreign["pause"] = json!(true);
         foreign["postgresql"]["recovery_conf"] = json!({});
         assert_eq!(again(&foreign), json!({"pause": null, "postgresql": {"recovery_conf": null}}));
