@@ -1,10 +1,11 @@
 //! The inbound link: nothing that the broker took is lost, whoever dies; a resync is complete; one session, one owner.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use pgmoor::contract::Topic;
 use pgmoor::model::DatabaseId;
-use pgmoor::mqtt::{Delivery, Error, Inbound, InboundHandle, LinkState, Message, Presence, confirm_absent};
+use pgmoor::mqtt::{Delivery, Error, Inbound, InboundHandle, LinkState, Message, Presence, Resync, confirm_absent};
 use pgmoor::runtime::Random;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -75,6 +76,12 @@ impl Link {
         }
     }
 
+    /// Waits until the broker has the acknowledgements given so far. rumqttc lets publishes overtake them, markers too,
+    /// but not subscriptions, and a resync subscribes to what did not come.
+    async fn acknowledgements_left(&self, limit: Duration) -> Result<Resync, Error> {
+        self.handle.resync(&BTreeSet::from([database(4242)]), limit).await
+    }
+
     async fn kill(mut self) {
         self.task.shutdown().await;
     }
@@ -111,8 +118,7 @@ async fn a_command_comes_once_when_it_is_acknowledged(broker: Running) {
     assert_eq!(link.handle.unacknowledged(), 1);
     link.handle.ack(delivery.ack);
     assert_eq!(link.handle.unacknowledged(), 0);
-    // The marker of a resync goes after the acknowledgement, so it has left when the marker is back.
-    link.handle.resync(&BTreeSet::new(), PATIENCE).await.unwrap();
+    link.acknowledgements_left(PATIENCE).await.unwrap();
     link.kill().await;
     let mut again = Link::connected(&broker).await;
     publisher.publish(&command(8), PATIENCE).await.unwrap();
@@ -139,7 +145,10 @@ async fn what_was_not_acknowledged_comes_again_after_a_kill(broker: Running) {
     for token in held.into_iter().rev() {
         link.handle.ack(token);
     }
-    link.handle.resync(&BTreeSet::new(), PATIENCE / 10).await.ok();
+    let left = link.acknowledgements_left(PATIENCE / 10).await;
+    // A mosquitto at its defaults holds the marker back behind twenty that are not acknowledged; three seconds have
+    // passed then.
+    assert!(left.is_ok() || broker.kind == Kind::PlainMosquitto, "{left:?}");
     link.kill().await;
     // More while nobody is there.
     for n in SENT..SENT + 10 {
