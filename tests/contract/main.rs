@@ -8,6 +8,7 @@ mod brokers;
 mod inbound;
 mod outbound;
 mod session;
+mod tls;
 
 /// Runs each of the named tests of the calling module against every broker.
 #[macro_export]
