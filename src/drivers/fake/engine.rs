@@ -231,7 +231,8 @@ impl State {
             }
             return;
         }
-        if container.attributes.image.contains("etcd") {
+        let own = |program: &String| program == "etcd";
+        if container.attributes.image.contains("etcd") && container.attributes.command.first().is_none_or(own) {
             match self.boot_etcd(id) {
                 Ok(data) => {
                     if let Some(container) = self.containers.get_mut(id) {

@@ -1,0 +1,82 @@
+//! etcd: compare-and-set, users with one prefix each, and authentication that is switched on once.
+
+use pgmoor::drivers::etcd::{Etcd, EtcdTarget, UserSeen};
+use pgmoor::model::Secret;
+
+use super::site::Site;
+use super::{Bench, free_port, is_conflict, is_failed, is_unreachable};
+
+pub(crate) async fn etcd(bench: &impl Bench) {
+    let site = Site::new(bench).await;
+    let etcd = &*bench.drivers().etcd;
+    site.start_etcd().await;
+    let target = site.etcd().await;
+    assert_eq!(etcd.authentication(&target).await, Ok(false));
+    keys(etcd, &target, "/without/").await;
+    users(etcd, &target).await;
+
+    etcd.enable_authentication(&target).await.unwrap();
+    assert_eq!(etcd.authentication(&target).await, Ok(true));
+    etcd.enable_authentication(&target).await.unwrap();
+    keys(etcd, &target, "/with/").await;
+    users(etcd, &target).await;
+    let wrong = EtcdTarget { root_password: Secret::new("not the password"), ..target.clone() };
+    let refused = etcd.get(&wrong, "/with/a").await;
+    assert!(is_failed(&refused), "{refused:?}");
+    let nobody = EtcdTarget { endpoints: vec![format!("https://127.0.0.1:{}", free_port())], ..target.clone() };
+    let silent = etcd.get(&nobody, "/with/a").await;
+    assert!(is_unreachable(&silent), "{silent:?}");
+    let mut stranger = site.identity(&pgmoor::domain::layout::daemon_etcd_stem(&bench.data_dir())).await;
+    let fleet = pgmoor::model::FleetId::parse("stranger").unwrap();
+    let authority = pgmoor::drivers::certificates::make_authority(&fleet, bench.now_s()).unwrap();
+    stranger.ca_pem = authority.certificate_pem;
+    let distrusted = EtcdTarget { identity: stranger.into(), ..target };
+    let refused = etcd.get(&distrusted, "/with/a").await;
+    assert!(is_unreachable(&refused), "an etcd of another authority is not ours: {refused:?}");
+}
+
+async fn keys(etcd: &dyn Etcd, target: &EtcdTarget, prefix: &str) {
+    let key = format!("{prefix}a");
+    assert_eq!(etcd.get(target, &key).await, Ok(None));
+    assert_eq!(etcd.keys(target, prefix).await, Ok(Vec::new()));
+    etcd.put(target, &key, b"one", Some(0)).await.unwrap();
+    let one = etcd.get(target, &key).await.unwrap().unwrap();
+    assert_eq!(one.value, b"one");
+    let exists = etcd.put(target, &key, b"two", Some(0)).await;
+    assert!(is_conflict(&exists), "{exists:?}");
+    etcd.put(target, &key, b"two \xff\x00", Some(one.mod_revision)).await.unwrap();
+    let stale = etcd.put(target, &key, b"three", Some(one.mod_revision)).await;
+    assert!(is_conflict(&stale), "{stale:?}");
+    let two = etcd.get(target, &key).await.unwrap().unwrap();
+    assert_eq!(two.value, b"two \xff\x00");
+    assert!(two.mod_revision > one.mod_revision);
+    etcd.put(target, &key, b"three", None).await.unwrap();
+    let outside = format!("{}-beside", prefix.trim_end_matches('/'));
+    etcd.put(target, &outside, b"x", None).await.unwrap();
+    assert_eq!(etcd.keys(target, prefix).await, Ok(vec![key.clone()]));
+    etcd.delete_prefix(target, prefix).await.unwrap();
+    etcd.delete_prefix(target, prefix).await.unwrap();
+    assert_eq!(etcd.get(target, &key).await, Ok(None));
+    assert!(etcd.get(target, &outside).await.unwrap().is_some(), "what is beside the prefix stays");
+}
+
+async fn users(etcd: &dyn Etcd, target: &EtcdTarget) {
+    let (name, right, wrong) = ("instance.one", Secret::new("right password"), Secret::new("wrong password"));
+    assert_eq!(etcd.user(target, name, &right).await, Ok(None));
+    etcd.put_user(target, name, &right, "/one/").await.unwrap();
+    let seen = |prefix: &str, password_matches| UserSeen { prefixes: vec![prefix.to_owned()], password_matches };
+    assert_eq!(etcd.users(target).await, Ok(vec![name.to_owned()]), "root is not one of them");
+    let seen_now = etcd.user(target, name, &right).await.unwrap().unwrap();
+    assert_eq!(seen_now.prefixes, ["/one/"]);
+    etcd.put_user(target, name, &wrong, "/two/").await.unwrap();
+    let seen_now = etcd.user(target, name, &wrong).await.unwrap().unwrap();
+    assert_eq!(seen_now.prefixes, ["/two/"], "one prefix at a time");
+    if etcd.authentication(target).await.unwrap() {
+        assert_eq!(etcd.user(target, name, &wrong).await, Ok(Some(seen("/two/", true))));
+        assert_eq!(etcd.user(target, name, &right).await, Ok(Some(seen("/two/", false))));
+    }
+    etcd.delete_user(target, name).await.unwrap();
+    let again = etcd.delete_user(target, name).await;
+    assert!(again.is_ok() || super::is_not_found(&again), "{again:?}");
+    assert_eq!(etcd.user(target, name, &right).await, Ok(None));
+}
