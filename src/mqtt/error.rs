@@ -16,6 +16,18 @@ pub enum Error {
         /// The rule that it breaks.
         rule: &'static str,
     },
+    /// A number is outside the range that its documentation gives.
+    #[error("{option} is {value}, allowed is {min} to {max}")]
+    OutOfRange {
+        /// Name of the option.
+        option: &'static str,
+        /// The value that was given.
+        value: u64,
+        /// Smallest allowed value.
+        min: u64,
+        /// Largest allowed value.
+        max: u64,
+    },
     /// A certificate or key file could not be read.
     #[error("read {what} from {}", path.display())]
     ReadPem {

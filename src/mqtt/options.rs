@@ -18,6 +18,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::Error;
 use crate::model::{ControllerId, FleetId, Secret};
 
+/// Smallest and largest packet in bytes: above what a small report needs, below what would exhaust a small host.
+const PACKET_BYTES: (u64, u64) = (16 * 1024, 16 * 1024 * 1024);
+/// Shortest and longest keep-alive in seconds: what MQTT can say, and more than never.
+const KEEP_ALIVE_S: (u64, u64) = (1, 65_535);
+
 /// How long a connection may take until its CONNACK.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -157,6 +162,8 @@ impl Identity {
 impl Options {
     /// What rumqttc is told, for a clean start; the links add what is theirs.
     pub(super) fn client(&self, client_id: &str) -> Result<MqttOptions, Error> {
+        in_range("packet_bytes_max", u64::from(self.packet_bytes_max), PACKET_BYTES)?;
+        in_range("keep_alive", self.keep_alive.as_secs(), KEEP_ALIVE_S)?;
         let server = rumqttc::Broker::tcp(self.server.host.clone(), self.server.port);
         let mut options = MqttOptions::new(client_id, server);
         if self.server.tls {
@@ -165,7 +172,7 @@ impl Options {
         if let Some(Credentials { username, password }) = &self.credentials {
             options.set_credentials(username.clone(), password.expose().to_owned());
         }
-        let keep_alive_s = u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX).max(1);
+        let keep_alive_s = u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX);
         options.set_keep_alive(keep_alive_s);
         options.set_clean_start(true);
         options.set_max_packet_size(Some(self.packet_bytes_max));
@@ -202,6 +209,10 @@ impl Options {
         };
         Ok(Arc::new(config))
     }
+}
+
+fn in_range(option: &'static str, value: u64, (min, max): (u64, u64)) -> Result<(), Error> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(Error::OutOfRange { option, value, min, max }) }
 }
 
 fn certificates(what: &'static str, path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -245,6 +256,19 @@ mod tests {
             let error = text.parse::<Server>().unwrap_err().to_string();
             assert!(error.contains("is not the address of a broker"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_stay_in_their_ranges() {
+        let faulty = [
+            Options { packet_bytes_max: 1000, ..Options::default() },
+            Options { packet_bytes_max: u32::MAX, ..Options::default() },
+            Options { keep_alive: Duration::from_millis(999), ..Options::default() },
+            Options { keep_alive: Duration::MAX, ..Options::default() },
+        ];
+        for options in faulty {
+            assert!(matches!(options.client("c"), Err(Error::OutOfRange { .. })), "{options:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a publish is done at its PUBACK and not before; what was on the way when a connection ended has failed,
 //! and its owner sends it again (it stands in the outbox). Messages leave in the order of the calls. At most
-//! [`IN_FLIGHT`] are on the way at once. The will stands with the broker as long as the connection; a stop in good
+//! 64 are on the way at once. The will stands with the broker as long as the connection; a stop in good
 //! order takes it back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -153,7 +153,7 @@ impl Shared {
 }
 
 impl OutboundHandle {
-    /// Sends the message after those of earlier calls, waiting for a place among the [`IN_FLIGHT`]; then the result
+    /// Sends the message after those of earlier calls, waiting for a place among the 64; then the result
     /// says what becomes of it.
     ///
     /// # Errors
