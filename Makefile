@@ -15,7 +15,7 @@ SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build de
 WORLD := binary(/^(broker|contract|live)$$/)
 FAST := not $(WORLD) | (binary(broker) & not test(/^mosquitto::/))
 
-.PHONY: help setup setup-check setup-test setup-down images build lint check deny test demo demo-down bench soak clean
+.PHONY: generate help setup setup-check setup-test setup-down images build lint check deny test demo demo-down bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ lint: setup-check # warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+generate: setup-check ## schemas, AsyncAPI, tables of topics and faults, from the code
+	PGMOOR_WRITE=1 $(CARGO) test --locked --test spec --quiet generated_files
 
 check: lint ## the fast half: format, clippy, docs, unit and golden tests; no Docker
 	$(CARGO) nextest run --locked --workspace -E '$(FAST)'

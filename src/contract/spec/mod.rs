@@ -13,10 +13,15 @@
 
 mod build;
 mod effective;
+mod form;
 mod json;
 pub mod quantity;
+mod repair;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
 
 use super::faults::{Code, Fault, sorted};
 use super::wire::DatabaseSpec;
@@ -41,6 +46,8 @@ pub struct Context<'a> {
     pub previous: Option<&'a AcceptedSpec>,
     /// Ports that *other* databases of this host have, fixed and chosen ones.
     pub ports_in_use: &'a BTreeMap<u16, DatabaseId>,
+    /// Where pgmoor keeps its own files on the host; an absolute path.
+    pub data_dir: &'a str,
     /// Memory of an instance whose spec does not say, in bytes; see [`DEFAULT_MEMORY_BYTES`].
     pub default_memory_bytes: u64,
 }
@@ -50,24 +57,102 @@ pub struct Context<'a> {
 /// # Errors
 /// Everything that is wrong with it, in the order of the places.
 pub fn accept(id: &DatabaseId, bytes: &[u8], context: &Context<'_>) -> Result<AcceptedSpec, Vec<Fault>> {
-    let document = json::read(bytes).map_err(|fault| vec![fault])?;
-    let mut faults = document.faults;
-    let spec = match serde_json::from_value::<DatabaseSpec>(document.value) {
-        Ok(spec) => spec,
-        Err(_) => {
-            // The error's own text may repeat a value.
+    let json::Document { value: document, mut faults } = json::read(bytes).map_err(|fault| vec![fault])?;
+    let form = form::faults(&document);
+    let Some(spec) = typed(&document, &form) else {
+        faults.extend(form);
+        if faults.is_empty() {
+            // What the schema takes and the types do not is a mistake of ours; the reader's own words may hold a value.
             faults.push(Fault::new(Code::TypeMismatch, "", "the document is not a database spec"));
-            return Err(sorted(faults));
         }
+        return Err(sorted(faults));
     };
+    let digest = Digest::of_bytes(bytes);
+    let nodes = effective::nodes(&spec, context);
+    let mut check = rules::Check {
+        id,
+        digest: &digest,
+        document: &document,
+        spec: &spec,
+        nodes: &nodes,
+        context,
+        faults: Vec::new(),
+    };
+    let deleted = spec.deleted == Some(true);
+    if deleted {
+        rules::of_delete(&mut check);
+    } else {
+        rules::all(&mut check);
+    }
+    // What the schema has said about a place is not said twice.
+    faults.extend(check.faults.into_iter().filter(|fault| !form.iter().any(|said| covers(said, fault))));
+    faults.extend(form);
     if !faults.is_empty() {
         return Err(sorted(faults));
     }
-    let digest = Digest::of_bytes(bytes);
-    let holds_secret = spec.database_users.iter().flatten().any(|user| user.password.is_some());
-    if spec.deleted == Some(true) {
-        return Ok(build::deleted(id, digest, &spec, holds_secret, context));
+    let holds_secret = holds_secret(&spec);
+    Ok(if deleted {
+        build::deleted(id, digest, &spec, holds_secret, context)
+    } else {
+        build::accepted(id, digest, &spec, &nodes, holds_secret, context)
+    })
+}
+
+/// The document in its types; with faults in its form, as much of it as can be read.
+fn typed(document: &Value, form: &[Fault]) -> Option<DatabaseSpec> {
+    let document = if form.is_empty() { document.clone() } else { repair::repair(document.clone(), form) };
+    serde_json::from_value(document).ok()
+}
+
+fn covers(said: &Fault, fault: &Fault) -> bool {
+    fault.code != Code::Unsupported
+        && fault.pointer.strip_prefix(&said.pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn holds_secret(spec: &DatabaseSpec) -> bool {
+    let password = spec.database_users.iter().flatten().any(|user| user.password.is_some());
+    password || spec.scripts.as_ref().is_some_and(rules::set_passwords)
+}
+
+/// The known name that a wrong one was probably meant to be: at most a third of its letters differ.
+fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let best = known.map(|name| (edits(wrong, name), name)).min()?;
+    let (distance, name) = best;
+    (distance * 3 <= name.chars().count().max(3)).then_some(name)
+}
+
+/// How many letters must be put in, taken out or exchanged (Levenshtein), with case and `-` for `_` for free.
+fn edits(one: &str, other: &str) -> usize {
+    let plain = |text: &str| -> Vec<char> { text.to_ascii_lowercase().replace('-', "_").chars().take(64).collect() };
+    let (one, other) = (plain(one), plain(other));
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (b, up) in other.iter().zip(row.iter().skip(1)) {
+            let best = (diagonal + usize::from(a != b)).min(left + 1).min(up + 1);
+            diagonal = *up;
+            left = best;
+            next.push(best);
+        }
+        row = next;
     }
-    let nodes = effective::nodes(&spec, context);
-    Ok(build::accepted(id, digest, &spec, &nodes, holds_secret, context))
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let known = ["database_name", "database_users", "nodes", "port"];
+        assert_eq!(nearest("databaseName", known.into_iter()), Some("database_name"));
+        assert_eq!(nearest("prot", known.into_iter()), None);
+        assert_eq!(nearest("ports", known.into_iter()), Some("port"));
+        assert_eq!(nearest("colour", known.into_iter()), None);
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("", "abc"), 3);
+    }
 }

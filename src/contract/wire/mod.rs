@@ -19,6 +19,12 @@ pub use scalars::{ParameterValue, Parameters, SecretText};
 pub use service::{DatabaseConnectionSpec, ServiceConfig, ServiceSpec, ServiceType, TargetSessionAttrs};
 pub use user::{DatabaseUserSpec, ExtensionEntry, ExtensionObject};
 
+pub(super) mod patterns {
+    //! The patterns that the schema's faults are told by.
+
+    pub(in crate::contract) use super::scalars::{CPUS, IMAGE, MEMORY, POSTGRES_VERSION};
+}
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -21,7 +21,7 @@ pub struct OrchestratorOpts {
 pub struct SwarmOpts {
     /// Pins the image instead of the catalogue's for the version.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9][A-Za-z0-9._:/@-]*$"))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = super::scalars::IMAGE))]
     pub image: Option<String>,
     /// Host directories mounted into the container.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -9,13 +9,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::model::Secret;
 
 /// The rule for ids (reference 1.1), without their length.
-pub(super) const ID: &str = crate::model::ids::LABEL_PATTERN;
+pub(in crate::contract) const ID: &str = crate::model::ids::LABEL_PATTERN;
 /// Reference 1.1.
-pub(super) const CPUS: &str = r"^[0-9]+(\.[0-9]{1,3}|m)?$";
+pub(in crate::contract) const CPUS: &str = r"^[0-9]+(\.[0-9]{1,3}|m)?$";
 /// A number, decimals allowed, with an SI or IEC unit (reference 1.1); units in any case, as the reference reads them.
-pub(super) const MEMORY: &str = r"^[0-9]+(\.[0-9]+)? ?([kKmMgGtTpP][iI]?)?[bB]?$";
+pub(in crate::contract) const MEMORY: &str = r"^[0-9]+(\.[0-9]+)? ?([kKmMgGtTpP][iI]?)?[bB]?$";
 /// Reference 1.1.
-pub(super) const POSTGRES_VERSION: &str = r"^[0-9]{2}\.[0-9]{1,2}$";
+pub(in crate::contract) const POSTGRES_VERSION: &str = r"^[0-9]{2}\.[0-9]{1,2}$";
+
+/// An image reference, roughly: the registry decides the rest.
+pub(in crate::contract) const IMAGE: &str = r"^[a-z0-9][A-Za-z0-9._:/@-]*$";
 
 /// A secret as it stands in a spec. Shown as `***`; written in clear only when the spec itself is written.
 #[derive(Clone, PartialEq, Eq, Default)]

@@ -1,0 +1,88 @@
+//! Every generated file of the contract, as path and content: schemas, AsyncAPI, tables in the documentation.
+//!
+//! `make generate` writes them (the test binary `spec` with `PGMOOR_WRITE=1`), a test fails when one differs.
+//! Invariant: equal types and tables give equal bytes.
+
+use std::fmt::Write as _;
+
+use super::asyncapi;
+use super::faults::Code;
+use super::schema::{self, Kind};
+use super::topics::{Publisher, ROOT, Retained, TABLE};
+
+/// A generated file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// The path from the project's root.
+    pub path: String,
+    /// Its content.
+    pub content: String,
+}
+
+/// All generated files.
+#[must_use]
+pub fn files() -> Vec<File> {
+    let mut files: Vec<File> = Kind::ALL.into_iter().filter(|kind| kind.has_own_schema()).map(schema_file).collect();
+    files.push(File { path: "schemas/asyncapi.yaml".to_owned(), content: asyncapi::yaml() });
+    files.push(File { path: "docs/faults.md".to_owned(), content: faults() });
+    files.push(File { path: "docs/topics.md".to_owned(), content: topics() });
+    files
+}
+
+fn schema_file(kind: Kind) -> File {
+    let schema = schema::value(kind);
+    // A value of serde_json always prints; an empty file would fail the test that compares it.
+    let mut content = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    content.push('\n');
+    File { path: format!("schemas/v1/{}.schema.json", kind.as_str()), content }
+}
+
+const HEAD: &str = "<!-- Generated from the code by `make generate`; edits here are lost. -->\n\n";
+
+fn faults() -> String {
+    let mut text = format!("{HEAD}# Faults\n\n");
+    text.push_str(
+        "Whoever publishes something that pgmoor refuses gets every fault at once, in `status.verdict.faults` or in \
+         the answer to a command. A fault has a `code` from the table, a `pointer` (JSON pointer, RFC 6901; of \
+         something missing: where it should be), a `message` for people, and often a `hint`. Codes are stable.\n\n\
+         | code | meaning |\n|---|---|\n",
+    );
+    for code in Code::ALL {
+        line(&mut text, &format!("| `{}` | {} |", code.as_str(), code.describe()));
+    }
+    text
+}
+
+fn topics() -> String {
+    let mut text = format!("{HEAD}# Topics\n\n");
+    let intro = format!(
+        "All topics start with `{ROOT}/`. Everything is QoS 1, JSON, UTF-8. Ids are lowercase letters, digits and \
+         single hyphens. R: the broker keeps the last message; W: and the last will sets it; E: until it expires. \
+         Topics without a document are reserved: this build neither reads nor publishes them.\n\n\
+         | topic | | who | document | what |\n|---|---|---|---|---|"
+    );
+    line(&mut text, &intro);
+    for row in TABLE {
+        let retained = match row.retained {
+            Retained::No => "",
+            Retained::Yes => "R",
+            Retained::Will => "R W",
+            Retained::Expires => "R E",
+        };
+        let who = match row.publisher {
+            Publisher::User => "user",
+            Publisher::Pgmoor => "pgmoor",
+        };
+        let document = row.document.map_or(String::new(), |kind| {
+            format!("[{0}](../schemas/v1/{1}.schema.json)", kind.as_str(), kind.schema_name())
+        });
+        let address = row.address();
+        line(&mut text, &format!("| `{address}` | {retained} | {who} | {document} | {} |", row.description));
+    }
+    text
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _infallible = writeln!(text, "{line}");
+}

@@ -1,0 +1,32 @@
+//! Ports: a fixed one belongs to one database of a host.
+
+use std::collections::BTreeMap;
+
+use super::Check;
+use crate::contract::faults::Code;
+use crate::model::spec::PortRequest;
+
+pub(super) fn check(check: &mut Check<'_>) {
+    let mut taken: BTreeMap<(&str, u16), usize> = BTreeMap::new();
+    for (index, node) in check.nodes.iter().enumerate() {
+        let PortRequest::Fixed(port) = node.port.value else { continue };
+        let here = check.context.host.as_str();
+        let hosts: Vec<&str> = match node.own {
+            Some(own) => own.host_ids.iter().map(String::as_str).collect(),
+            None => vec![here],
+        };
+        let other = check.context.ports_in_use.get(&port).filter(|other| hosts.contains(&here) && *other != check.id);
+        if let Some(other) = other {
+            let message = format!("port {port} of host \"{here}\" belongs to database \"{other}\"");
+            let hint = "choose another one, or 0 to have one chosen";
+            check.add_with_hint(Code::PortClash, node.port.pointer.clone(), message, hint);
+        }
+        for host in hosts {
+            let before = taken.insert((host, port), index).filter(|before| *before != index);
+            if before.is_some() {
+                let message = format!("port {port} of host \"{host}\" is asked for by two nodes");
+                check.add(Code::PortClash, node.port.pointer.clone(), message);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the contract knows and this build does not act on. Read from the document itself, so that a part whose form
+//! is wrong is named here too.
+
+use serde_json::Value;
+
+use super::Check;
+use crate::contract::faults::{Code, pointer};
+
+const OF_DATABASE: [(&str, &str); 5] = [
+    ("services", "services beside a database are"),
+    ("backup_config", "backups are"),
+    ("restore_config", "making a database from a backup is"),
+    ("spock_version", "choosing a version of spock is"),
+    ("patroni_port", "a port of Patroni's own is (it belongs to systemd)"),
+];
+
+const OF_NODE: [(&str, &str); 4] = [
+    ("backup_config", "backups are"),
+    ("restore_config", "making a database from a backup is"),
+    ("source_node", "adding a node to a database is"),
+    ("patroni_port", "a port of Patroni's own is (it belongs to systemd)"),
+];
+
+pub(super) fn check(check: &mut Check<'_>) {
+    fields(check, check.document, "", &OF_DATABASE);
+    let Some(nodes) = check.document.get("nodes").and_then(Value::as_array) else {
+        return;
+    };
+    for (index, node) in nodes.iter().enumerate() {
+        let place = pointer("/nodes", index);
+        fields(check, node, &place, &OF_NODE);
+        if index > 0 {
+            add(check, place.clone(), "more than one node is");
+        }
+        hosts(check, node, &place, index > 0);
+    }
+}
+
+fn fields(check: &mut Check<'_>, object: &Value, place: &str, known: &[(&str, &str)]) {
+    for (name, what) in known {
+        let nothing = object.get(name).is_none_or(|value| value.as_array().is_some_and(Vec::is_empty));
+        if !nothing {
+            add(check, pointer(place, name), what);
+        }
+    }
+}
+
+fn hosts(check: &mut Check<'_>, node: &Value, place: &str, node_is_refused: bool) {
+    let hosts = node.get("host_ids").and_then(Value::as_array).into_iter().flatten();
+    for (index, host) in hosts.enumerate() {
+        let Some(host) = host.as_str() else { continue };
+        let place = format!("{place}/host_ids/{index}");
+        let known = check.context.known_hosts.iter().any(|known| known.as_str() == host);
+        let here = check.context.host.as_str();
+        if !known && host != here {
+            let names: Vec<&str> = check.context.known_hosts.iter().map(AsRef::as_ref).collect();
+            let hint = format!("hosts of the fleet: {}", names.join(", "));
+            check.add_with_hint(Code::UnknownHost, place, format!("the fleet has no host \"{host}\""), hint);
+        } else if node_is_refused {
+            // The node itself is refused already.
+        } else if index > 0 {
+            add(check, place, "more than one instance of a node is");
+        } else if host != here {
+            let message = format!("this build makes databases on the host that reads the spec, \"{here}\"");
+            check.add(Code::Unsupported, place, message);
+        }
+    }
+}
+
+fn add(check: &mut Check<'_>, pointer: String, what: &str) {
+    check.add_with_hint(
+        Code::Unsupported,
+        pointer,
+        format!("{what} not supported by this build yet"),
+        "leave it out: nothing that is not acted on is accepted",
+    );
+}

@@ -1,0 +1,239 @@
+//! One document of each kind, with every field set: it is of its schema, and comes back from its bytes as it was.
+
+use pgmoor::contract::documents::*;
+use pgmoor::contract::faults::{Code, Fault};
+use pgmoor::contract::schema::{self, Kind};
+use pgmoor::model::{ControllerId, DatabaseId, Digest, FleetId, Health, HostId, InstanceId, NodeName, TaskId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(kind: Kind, document: &T) {
+    let bytes = to_bytes(document);
+    let value: Value = serde_json::from_slice(&bytes).unwrap();
+    let schema: Value = serde_json::from_str(schema::schema(kind)).unwrap();
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+    let wrong: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+    assert!(wrong.is_empty(), "{}: {wrong:?}\n{value:#}", kind.as_str());
+    assert_eq!(serde_json::from_slice::<T>(&bytes).unwrap(), *document);
+    // Fields of a newer version are no reason to stop reading; only what people write is strict.
+    let mut grown = value.clone();
+    grown["field_of_the_future"] = json!(1);
+    assert_eq!(validator.is_valid(&grown), kind != Kind::Inventory, "{}", kind.as_str());
+    // Nothing that must be there can be left out.
+    for name in schema["required"].as_array().unwrap() {
+        let mut short = value.clone();
+        short.as_object_mut().unwrap().remove(name.as_str().unwrap());
+        assert!(!validator.is_valid(&short), "{}: {name}", kind.as_str());
+        assert!(serde_json::from_value::<T>(short).is_err(), "{}: {name}", kind.as_str());
+    }
+}
+
+fn database() -> DatabaseId {
+    DatabaseId::parse("shop").unwrap()
+}
+
+fn instance() -> InstanceId {
+    InstanceId::parse("shop-n1-689qacsi").unwrap()
+}
+
+fn node() -> NodeName {
+    NodeName::parse("n1").unwrap()
+}
+
+fn host() -> HostId {
+    HostId::parse("host-1").unwrap()
+}
+
+fn time() -> Time {
+    Time::from_ms(1_783_000_000_123)
+}
+
+fn fault() -> Fault {
+    Fault::new(Code::PortClash, "/port", "port 5432 belongs to database \"other\"").hint("choose another one")
+}
+
+fn health() -> HealthDoc {
+    HealthDoc {
+        health: Health::Degraded,
+        since: time(),
+        checked_at: time(),
+        valid_for_s: 15,
+        reason: Some("a replica is missing".to_owned()),
+    }
+}
+
+fn plan() -> PlanDoc {
+    let step = PlanStep {
+        action: Action::Update,
+        resource: "patroni-config::n1".to_owned(),
+        executor: "host host-1".to_owned(),
+        reason: Reason::HasDiff,
+        detail: Some("one parameter".to_owned()),
+        changes: vec![Change {
+            pointer: "/parameters/work_mem".to_owned(),
+            from: Some(json!("4MB")),
+            to: Some(json!("8MB")),
+        }],
+        disruption: Disruption::Reload,
+    };
+    PlanDoc {
+        database: database(),
+        state: PlanState::Waiting,
+        digest: Digest::of_bytes(b"plan"),
+        spec: Some(Digest::of_bytes(b"spec")),
+        counts: Counts { create: 0, update: 1, recreate: 0, delete: 0 },
+        disruption: Disruption::Reload,
+        stages: vec![PlanStage { steps: vec![step] }],
+        waiting: vec![PlanWait { resource: Some("network::x".to_owned()), reason: "the fleet".to_owned() }],
+        updated_at: time(),
+    }
+}
+
+#[test]
+fn status_is_of_its_schema() {
+    let status = Status {
+        database: database(),
+        state: State::Available,
+        observed: Some(ObservedSpec {
+            generation: Some(3),
+            digest: Digest::of_bytes(b"spec"),
+            client_token: Some("token".to_owned()),
+        }),
+        verdict: Some(Verdict {
+            result: VerdictResult::Rejected,
+            digest: Digest::of_bytes(b"other"),
+            generation: Some(4),
+            faults: vec![fault()],
+            at: time(),
+        }),
+        conditions: vec![Condition {
+            kind: ConditionType::SecretInSpec,
+            status: ConditionStatus::True,
+            reason: "PasswordInSpec".to_owned(),
+            message: "the spec holds a password".to_owned(),
+            since: time(),
+        }],
+        instances: vec![InstanceSummary {
+            instance: instance(),
+            node: node(),
+            host: host(),
+            role: Some(Role::Primary),
+            health: Health::Healthy,
+            postgres_version: Some("17.12".to_owned()),
+        }],
+        connection: Some(Connection {
+            hosts: vec!["192.0.2.1".to_owned()],
+            port: Some(5432),
+            database: "shop".to_owned(),
+            uri: "postgresql://192.0.2.1:5432/shop".to_owned(),
+            network: Some("shop-database".to_owned()),
+            users: vec![ConnectionUser { username: "app".to_owned(), db_owner: true }],
+        }),
+        seq: 7,
+        epoch: 2,
+        updated_at: time(),
+    };
+    check(Kind::Status, &status);
+    let text = serde_json::to_value(&status).unwrap();
+    assert_eq!((&text["state"], &text["conditions"][0]["type"]), (&json!("available"), &json!("SecretInSpec")));
+    assert_eq!(text["updated_at"], json!("2026-07-02T13:46:40.123Z"));
+}
+
+#[test]
+fn health_and_instances_are_of_their_schemas() {
+    check(Kind::Health, &health());
+    let state = InstanceState {
+        database: database(),
+        instance: instance(),
+        node: node(),
+        host: host(),
+        state: "running".to_owned(),
+        role: Some(Role::Replica),
+        timeline: Some(1),
+        lsn: Some("0/3000148".to_owned()),
+        lag_bytes: Some(0),
+        postgres_version: Some("17.12".to_owned()),
+        container: Some("c0ffee".to_owned()),
+        image: Some("pgmoor/postgres:17.12".to_owned()),
+        pending_restart: false,
+        started_at: Some(time()),
+        checked_at: time(),
+    };
+    check(Kind::InstanceState, &state);
+}
+
+#[test]
+fn plans_and_answers_are_of_their_schemas() {
+    check(Kind::Plan, &plan());
+    let result = CommandResult {
+        database: database(),
+        verb: "plan".to_owned(),
+        request: Digest::of_bytes(b"spec"),
+        correlation_id: Some("7".to_owned()),
+        result: CommandOutcome::Accepted,
+        faults: vec![fault()],
+        plan: Some(plan()),
+        task: Some(TaskId::parse("0198-7").unwrap()),
+        at: time(),
+    };
+    check(Kind::CommandResult, &result);
+}
+
+#[test]
+fn events_are_cloud_events() {
+    let data = EventData {
+        message: "the database is available".to_owned(),
+        state: Some(State::Available),
+        previous_state: Some(State::Creating),
+        health: Some(Health::Healthy),
+        digest: Some(Digest::of_bytes(b"spec")),
+        generation: Some(1),
+        instance: Some(instance()),
+        resource: Some("role::app".to_owned()),
+        faults: vec![fault()],
+    };
+    let fleet = FleetId::parse("demo").unwrap();
+    let event = Event::new(&fleet, &database(), "2-7".to_owned(), EventType::StateChanged, time(), data)
+        .about("shop-n1-689qacsi");
+    check(Kind::Event, &event);
+    let text = serde_json::to_value(&event).unwrap();
+    for (name, value) in [
+        ("specversion", "1.0"),
+        ("source", "/pgmoor/v1/demo/databases/shop"),
+        ("type", "dev.pgmoor.database.state-changed"),
+        ("datacontenttype", "application/json"),
+    ] {
+        assert_eq!(text[name], json!(value));
+    }
+}
+
+#[test]
+fn controllers_and_hosts_are_of_their_schemas() {
+    let availability = Availability {
+        state: OnlineState::Lost,
+        controller: ControllerId::parse("host-1").unwrap(),
+        epoch: 4,
+        since: time(),
+        version: "0.1.0".to_owned(),
+    };
+    check(Kind::Availability, &availability);
+    check(Kind::SyncMarker, &SyncMarker { epoch: 4, marker: 1 });
+    check(Kind::Inventory, &Inventory { revision: 1, databases: [(database(), 3)].into() });
+    let docker = DockerState { version: "20.10.24".to_owned(), swarm_node: "abc".to_owned(), manager: true };
+    let inventory = HostInventory {
+        cpus: 2,
+        memory_bytes: 1 << 33,
+        memory_promised_bytes: 1 << 29,
+        disk_bytes: 1 << 40,
+        disk_free_bytes: 1 << 39,
+        operating_system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+        architecture: "x86_64".to_owned(),
+        address: "192.0.2.1".to_owned(),
+        pgmoor_version: "0.1.0".to_owned(),
+        docker: Some(docker),
+        instances: 1,
+    };
+    let status = HostStatus { host: host(), epoch: 4, inventory, health: health(), updated_at: time() };
+    check(Kind::HostStatus, &status);
+}

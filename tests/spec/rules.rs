@@ -1,0 +1,112 @@
+//! What an accepted spec says: defaults, overrides, what is kept, and rules that need a catalogue of their own.
+
+use pgmoor::contract::faults::Code;
+use pgmoor::model::spec::PortRequest;
+
+use crate::world::World;
+
+#[test]
+fn a_template_alone_is_a_database() {
+    let spec = World::new().good(r#"{"template":"postgres"}"#, None);
+    assert_eq!(spec.database_name, "shop");
+    let node = &spec.nodes[0];
+    assert_eq!((node.name.as_str(), node.hosts[0].as_str()), ("n1", "host-1"));
+    assert_eq!((node.postgres_version.as_str(), node.image.as_str()), ("17.12", "pgmoor/postgres:17.12"));
+    assert_eq!((node.port, node.memory_bytes), (PortRequest::Unpublished, 512 << 20));
+    let owner = spec.owner().unwrap();
+    assert_eq!((owner.username.as_str(), owner.flags.login, owner.password.is_none()), ("app", true, true));
+    assert!(!spec.holds_secret && !spec.deleted && !spec.deletion_protection);
+}
+
+#[test]
+fn nodes_override_the_database() {
+    let spec = World::new().good(
+        r##"{"port": 6000, "memory": "1GiB", "cpus": "2",
+            "postgresql_conf": {"work_mem": "1MB", "jit": true},
+            "pg_hba_conf": ["local all all md5"],
+            "orchestrator_opts": {"swarm": {"extra_labels": {"a": "b"}}},
+            "nodes": [{"name": "n1", "host_ids": ["host-1"], "port": 0, "cpus": "250m",
+                       "postgresql_conf": {"work_mem": "2MB"}, "pg_hba_conf": ["local all app peer", "  # why"],
+                       "orchestrator_opts": {"swarm": {"extra_labels": {"c": "d"}}}}]}"##,
+        None,
+    );
+    let node = &spec.nodes[0];
+    assert_eq!(node.port, PortRequest::Chosen, "an explicit 0 of a node is not the database's port");
+    assert_eq!((node.cpu_millis, node.memory_bytes), (Some(250), 1 << 30));
+    let parameters: Vec<_> = node.postgresql_conf.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(parameters, [("jit", "on"), ("work_mem", "2MB")]);
+    assert_eq!(node.pg_hba, ["local all app peer", "local all all md5"]);
+    let labels: Vec<&str> = node.swarm.extra_labels.keys().map(String::as_str).collect();
+    assert_eq!(labels, ["c"]);
+}
+
+#[test]
+fn a_database_keeps_the_version_that_it_runs() {
+    let world = World::new();
+    let old = world.good(r#"{"postgres_version": "17.11", "database_name": "orders"}"#, None);
+    let next = world.good(r#"{"memory": "1GiB"}"#, Some(&old));
+    assert_eq!(next.nodes[0].postgres_version, "17.11");
+    assert_eq!(next.database_name, "orders");
+    let forgotten =
+        World::new().with_catalogue(|catalogue| catalogue.postgres.retain(|image| image.version != "17.11"));
+    let kept = forgotten.good(r#"{"memory": "1GiB"}"#, Some(&old));
+    assert_eq!(kept.nodes[0].image, old.nodes[0].image);
+}
+
+#[test]
+fn a_delete_keeps_what_was() {
+    let world = World::new();
+    let old = world.good(r#"{"template": "postgres", "database_name": "orders", "generation": 2}"#, None);
+    let gone = world.good(r#"{"deleted": true, "generation": 3}"#, Some(&old));
+    assert!(gone.deleted);
+    assert_eq!((gone.database_name.as_str(), gone.generation), ("orders", Some(3)));
+    assert_eq!(gone.nodes, old.nodes);
+    // A rule that came later does not keep a database from being deleted.
+    let world = World::new().with_catalogue(|catalogue| catalogue.postgres.clear());
+    assert!(world.good(r#"{"template": "gone", "deleted": true}"#, Some(&old)).deleted);
+}
+
+#[test]
+fn protection_goes_first_and_delete_follows() {
+    let world = World::new();
+    let protected = world.good(r#"{"deletion_protection": true}"#, None);
+    let open = world.good(r#"{"deletion_protection": false}"#, Some(&protected));
+    assert!(world.good(r#"{"deleted": true}"#, Some(&open)).deleted);
+}
+
+#[test]
+fn secrets_in_specs_are_seen() {
+    let world = World::new();
+    assert!(world.good(r#"{"database_users": [{"username": "a", "password": "b"}]}"#, None).holds_secret);
+    assert!(world.good(r#"{"scripts": {"post_init": ["CREATE ROLE a PASSWORD 'b'"]}}"#, None).holds_secret);
+    assert!(!world.good(r#"{"scripts": {"post_init": ["CREATE ROLE a"]}}"#, None).holds_secret);
+}
+
+#[test]
+fn an_extension_brings_its_library() {
+    let spec = World::new().good(r#"{"extensions": ["pgaudit", {"name": "hstore", "schema": "x"}]}"#, None);
+    assert_eq!(spec.extensions["pgaudit"].preload.as_deref(), Some("pgaudit"));
+    assert_eq!(spec.extensions["hstore"].schema.as_deref(), Some("x"));
+}
+
+#[test]
+fn spock_must_be_loaded_where_the_image_has_it() {
+    let world = World::new().with_catalogue(|catalogue| {
+        for image in &mut catalogue.postgres {
+            image.multi_active = Some("spock".to_owned());
+        }
+    });
+    let without = br#"{"postgresql_conf": {"shared_preload_libraries": "pg_stat_statements"}}"#;
+    let codes: Vec<Code> = world.accept(without, None).unwrap_err().iter().map(|fault| fault.code).collect();
+    assert_eq!(codes, [Code::InvalidParameter]);
+    world.good(r#"{"postgresql_conf": {"shared_preload_libraries": "pg_stat_statements,spock"}}"#, None);
+    world.good(r#"{"postgresql_conf": {"work_mem": "1MB"}}"#, None);
+}
+
+#[test]
+fn hints_help() {
+    let faults =
+        World::new().accept(br#"{"databaseName": "x", "extensions": ["pgvector"], "port": null}"#, None).unwrap_err();
+    let hints: Vec<&str> = faults.iter().filter_map(|fault| fault.hint.as_deref()).collect();
+    assert_eq!(hints, ["did you mean \"database_name\"?", "did you mean \"vector\"?", "leave the field out instead"]);
+}
