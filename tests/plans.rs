@@ -79,6 +79,7 @@ impl Site {
             known_hosts: &BTreeSet::from([self.facts.host.clone()]),
             previous: before.map(|before| &before.spec),
             ports_in_use: &BTreeMap::new(),
+            data_dir: &self.facts.data_dir,
             default_memory_bytes: pgmoor::contract::spec::DEFAULT_MEMORY_BYTES,
         };
         let spec = accept(&id, document.as_bytes(), &context).unwrap();

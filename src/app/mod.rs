@@ -118,6 +118,7 @@ pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), E
         fleet: base.fleet.clone(),
         host: base.host.clone(),
         known_hosts: [base.host.clone()].into(),
+        data_dir: base.data_dir.clone(),
         catalogue: Arc::clone(&base.catalogue),
         store: base.store.clone(),
         bell: bell_reconcile.clone(),

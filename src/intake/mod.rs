@@ -46,6 +46,8 @@ pub struct Intake {
     pub host: HostId,
     /// All hosts of the fleet.
     pub known_hosts: BTreeSet<HostId>,
+    /// Where pgmoor keeps its own files on this host.
+    pub data_dir: String,
     /// The version catalogue.
     pub catalogue: Arc<Catalogue>,
     /// The store.
@@ -105,6 +107,7 @@ impl Intake {
             known_hosts: &self.known_hosts,
             previous,
             ports_in_use,
+            data_dir: &self.data_dir,
             default_memory_bytes: DEFAULT_MEMORY_BYTES,
         }
     }

@@ -83,6 +83,7 @@ impl Shared {
             known_hosts: &self.options.known_hosts,
             previous,
             ports_in_use,
+            data_dir: &self.world.facts.data_dir,
             default_memory_bytes: DEFAULT_MEMORY_BYTES,
         }
     }
