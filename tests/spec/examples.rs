@@ -155,6 +155,7 @@ fn examples_use_every_code_that_reading_can_give() {
     let elsewhere = [
         Code::RetainedCommand,
         Code::UnknownCommand,
+        Code::Unavailable,
         Code::PortInUse,
         Code::VolumePathMissing,
         Code::NetworkMissing,

@@ -17,7 +17,7 @@ const TLS: &str = "pgmoor and Patroni log in with certificates and need the flee
 const INCLUDE: &str = "it would read parameters from a file that no spec describes";
 
 /// Parameters that no spec may set, and why.
-const MANAGED: [(&str, &str); 35] = [
+const MANAGED: [(&str, &str); 28] = [
     ("archive_cleanup_command", PATRONI),
     ("cluster_name", PATRONI),
     ("config_file", PATRONI),
@@ -37,13 +37,6 @@ const MANAGED: [(&str, &str); 35] = [
     ("recovery_end_command", PATRONI),
     ("recovery_min_apply_delay", PATRONI),
     ("recovery_target", PATRONI),
-    ("recovery_target_action", PATRONI),
-    ("recovery_target_inclusive", PATRONI),
-    ("recovery_target_lsn", PATRONI),
-    ("recovery_target_name", PATRONI),
-    ("recovery_target_time", PATRONI),
-    ("recovery_target_timeline", PATRONI),
-    ("recovery_target_xid", PATRONI),
     ("restore_command", PATRONI),
     ("ssl", TLS),
     ("ssl_ca_file", TLS),
@@ -114,6 +107,9 @@ fn is_name(lower: &str) -> bool {
 fn managed(lower: &str) -> Option<&'static str> {
     if lower.starts_with("pgmoor.") {
         return Some(PGMOOR);
+    }
+    if lower.starts_with("recovery_target_") {
+        return Some(PATRONI);
     }
     MANAGED.iter().find(|(name, _)| *name == lower).map(|(_, why)| *why)
 }
