@@ -1,7 +1,5 @@
 //! What an accepted spec says: defaults, overrides, what is kept, and rules that need a catalogue of their own.
 
-use std::collections::BTreeSet;
-
 use pgmoor::contract::faults::Code;
 use pgmoor::model::spec::PortRequest;
 
@@ -111,22 +109,4 @@ fn hints_help() {
         World::new().accept(br#"{"databaseName": "x", "extensions": ["pgvector"], "port": null}"#, None).unwrap_err();
     let hints: Vec<&str> = faults.iter().filter_map(|fault| fault.hint.as_deref()).collect();
     assert_eq!(hints, ["did you mean \"database_name\"?", "did you mean \"vector\"?", "leave the field out instead"]);
-}
-
-/// The contract and the domain each refuse parameters; what the one lets through and the other cannot build would be
-/// a spec that is accepted and never applied.
-#[test]
-fn the_contract_refuses_what_the_domain_cannot_build() {
-    let world = World::new();
-    let text = std::fs::read_to_string(crate::world::root().join("src/domain/parameters.rs")).unwrap();
-    let words: BTreeSet<&str> = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_' || c == '.')).collect();
-    let mut refused = 0;
-    for (name, value) in words.into_iter().flat_map(|word| ["0", "on", "minimal", "a\nb"].map(|value| (word, value))) {
-        if pgmoor::domain::parameters::refusal(name, value).is_some() {
-            refused += 1;
-            let document = serde_json::json!({"postgresql_conf": {name: value}}).to_string();
-            assert!(world.accept(document.as_bytes(), None).is_err(), "{name} = {value}");
-        }
-    }
-    assert!(refused > 30, "the domain's parameters were found");
 }
