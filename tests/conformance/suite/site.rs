@@ -171,6 +171,7 @@ impl<'a, B: Bench> Site<'a, B> {
             known_hosts: &BTreeSet::from([self.facts.host.clone()]),
             previous: None,
             ports_in_use: &BTreeMap::new(),
+            data_dir: &self.facts.data_dir,
             default_memory_bytes: pgmoor::contract::spec::DEFAULT_MEMORY_BYTES,
         };
         let spec = accept(&id, DOCUMENT.as_bytes(), &context).unwrap();
