@@ -1,5 +1,9 @@
 //! Patroni's REST interface, over TLS with client certificates.
 
+mod rest;
+
+pub use rest::Rest;
+
 use async_trait::async_trait;
 
 use super::{Endpoint, Result};

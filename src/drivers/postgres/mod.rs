@@ -3,6 +3,18 @@
 //! What pgmoor made is remembered in Postgres itself: roles by a comment, scripts and extensions in the schema
 //! `pgmoor` of the database they belong to.
 
+mod extensions;
+mod own;
+mod quote;
+mod roles;
+mod scram;
+mod scripts;
+mod server;
+mod session;
+mod sql;
+
+pub use sql::Sql;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -31,7 +43,7 @@ pub struct ServerSeen {
 /// A role that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleSeen {
-    /// Its attributes; `password_matches` only for roles whose password was asked about.
+    /// Its attributes; `password_matches` is true for roles whose password was not asked about.
     pub attributes: RoleAttributes,
     /// Whether pgmoor made it (so pgmoor may drop it).
     pub managed: bool,

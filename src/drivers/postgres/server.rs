@@ -1,0 +1,40 @@
+//! What a server says about itself.
+
+use super::ServerSeen;
+use super::session::{MAINTENANCE, Path, Session, map};
+use crate::drivers::{Endpoint, Result};
+
+/// `setting could not be applied` is Postgres's word both for a value that it does not take and for one that waits for
+/// a restart: the latter is `pending_restart` and no error.
+const ABOUT_ITSELF: &str = "
+    SELECT current_setting('pgmoor.config', true),
+           pg_is_in_recovery(),
+           ARRAY(SELECT name::text FROM pg_settings WHERE pending_restart ORDER BY name),
+           (extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint,
+           current_setting('server_version'),
+           ARRAY(SELECT format('%s line %s: %s', file_name, line_number, error)
+                   FROM pg_hba_file_rules WHERE error IS NOT NULL ORDER BY file_name, line_number)
+        || ARRAY(SELECT format('%s line %s: %s', file_name, line_number, error)
+                   FROM pg_ident_file_mappings WHERE error IS NOT NULL ORDER BY file_name, line_number)
+        || ARRAY(SELECT format('%s line %s: %s: %s', f.sourcefile, f.sourceline, f.name, f.error)
+                   FROM pg_file_settings f
+                  WHERE f.error IS NOT NULL
+                    AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = lower(f.name) AND s.pending_restart)
+                  ORDER BY f.sourcefile, f.sourceline)";
+
+pub(super) async fn look(at: &Endpoint, act: &str) -> Result<ServerSeen> {
+    let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
+    let row = session.client.query_one(ABOUT_ITSELF, &[]).await.map_err(|error| map(act, &error))?;
+    let get = |error: tokio_postgres::Error| map(act, &error);
+    let version: String = row.try_get(4).map_err(get)?;
+    Ok(ServerSeen {
+        // An empty text is what remains of a parameter that was once set and is no more.
+        config: row.try_get::<_, Option<String>>(0).map_err(get)?.filter(|config| !config.is_empty()),
+        in_recovery: row.try_get(1).map_err(get)?,
+        pending_restart: row.try_get(2).map_err(get)?,
+        started_ms: row.try_get(3).map_err(get)?,
+        // `17.11 (Debian 17.11-1.pgdg13+1)`
+        version: version.split(' ').next().unwrap_or_default().to_owned(),
+        configuration_errors: row.try_get(5).map_err(get)?,
+    })
+}
