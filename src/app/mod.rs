@@ -16,8 +16,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::catalogue;
+use crate::drivers::host::Local;
 use crate::drivers::seal::FleetKey;
-use crate::drivers::{Drivers, fake};
+use crate::drivers::swarm::Docker;
+use crate::drivers::{Drivers, etcd, fake, patroni, postgres};
 use crate::intake::{Intake, PreviewQueue};
 use crate::model::{Catalogue, ControllerId, FleetId};
 use crate::mqtt;
@@ -177,11 +179,16 @@ fn drivers(settings: &Settings, data_dir: &str, clock: &SharedClock) -> Result<D
             let options = fake::Options { data_dir: data_dir.to_owned(), ..fake::Options::new(Arc::clone(clock)) };
             Ok(fake::World::new(options).drivers())
         }
-        DriverKind::Docker => Err(Error::Config(config::Error::Value {
-            setting: "drivers",
-            value: format!("docker ({})", default::DOCKER_SOCKET),
-            why: "the drivers of Patroni and Postgres land next",
-        })),
+        DriverKind::Docker => {
+            let socket = settings.docker_socket.clone().unwrap_or_else(|| PathBuf::from(default::DOCKER_SOCKET));
+            Ok(Drivers {
+                swarm: Arc::new(Docker::new(&socket.to_string_lossy())),
+                host: Arc::new(Local::new(data_dir)),
+                patroni: Arc::new(patroni::Rest::new()),
+                postgres: Arc::new(postgres::Sql::new()),
+                etcd: Arc::new(etcd::Gateway::new()),
+            })
+        }
     }
 }
 
