@@ -82,7 +82,10 @@ impl Rest {
             return Ok(());
         }
         let (act, why) = (act.to_owned(), format!("{}: {}", answer.status, answer.words()));
-        Err(if answer.status == StatusCode::CONFLICT {
+        Err(if answer.status == StatusCode::SERVICE_UNAVAILABLE && answer.is_page() {
+            // Patroni's own no has words; a bare 503 is one that is still starting, or without etcd.
+            Error::Unreachable { act, why }
+        } else if answer.status == StatusCode::CONFLICT {
             Error::Conflict { act, why }
         } else {
             Error::Failed { act, why }
@@ -104,8 +107,16 @@ struct Answer {
 }
 
 impl Answer {
+    /// Whether it is the error page of Python's HTTP server, which says no more than the status.
+    fn is_page(&self) -> bool {
+        self.text.trim_start().starts_with("<!DOCTYPE")
+    }
+
     /// The beginning of what Patroni said, on one line.
     fn words(&self) -> String {
+        if self.is_page() {
+            return "no reason given".to_owned();
+        }
         self.text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
     }
 }

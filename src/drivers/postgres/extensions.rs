@@ -4,7 +4,7 @@
 use super::ExtensionSeen;
 use super::own::{self, Table};
 use super::quote::{identifier, literal};
-use super::session::{Path, Session, map};
+use super::session::{Act, Path, Session, map};
 use crate::drivers::{Endpoint, Result};
 
 const ALL: &str = "
@@ -20,7 +20,7 @@ pub(super) struct Wanted<'a> {
     pub(super) schema: Option<&'a str>,
 }
 
-pub(super) async fn look(at: &Endpoint, database: &str, act: &str) -> Result<Vec<ExtensionSeen>> {
+pub(super) async fn look(at: &Endpoint, database: &str, act: &Act) -> Result<Vec<ExtensionSeen>> {
     let session = Session::open(at, database, Path::Catalog, act).await?;
     let failed = |error: tokio_postgres::Error| map(act, &error);
     let mut managed: Vec<String> = Vec::new();
@@ -38,10 +38,11 @@ pub(super) async fn look(at: &Endpoint, database: &str, act: &str) -> Result<Vec
             schema: row.try_get(2).map_err(failed)?,
         });
     }
+    session.close().await;
     Ok(seen)
 }
 
-pub(super) async fn put(at: &Endpoint, database: &str, wanted: Wanted<'_>, act: &str) -> Result<()> {
+pub(super) async fn put(at: &Endpoint, database: &str, wanted: Wanted<'_>, act: &Act) -> Result<()> {
     let name = identifier(wanted.name)?;
     let mut session = Session::open(at, database, Path::Catalog, act).await?;
     let failed = |error: tokio_postgres::Error| map(act, &error);
@@ -81,10 +82,12 @@ pub(super) async fn put(at: &Endpoint, database: &str, wanted: Wanted<'_>, act: 
         }
     }
     transaction.batch_execute(&statements.join("; ")).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)
+    transaction.commit().await.map_err(failed)?;
+    session.close().await;
+    Ok(())
 }
 
-pub(super) async fn drop_extension(at: &Endpoint, database: &str, name: &str, act: &str) -> Result<()> {
+pub(super) async fn drop_extension(at: &Endpoint, database: &str, name: &str, act: &Act) -> Result<()> {
     let quoted = identifier(name)?;
     let mut session = Session::open(at, database, Path::Catalog, act).await?;
     let failed = |error: tokio_postgres::Error| map(act, &error);
@@ -93,5 +96,7 @@ pub(super) async fn drop_extension(at: &Endpoint, database: &str, name: &str, ac
     if own::is_there(&transaction, Table::Extensions, act).await? {
         transaction.execute("DELETE FROM pgmoor.extensions WHERE name = $1", &[&name]).await.map_err(failed)?;
     }
-    transaction.commit().await.map_err(failed)
+    transaction.commit().await.map_err(failed)?;
+    session.close().await;
+    Ok(())
 }

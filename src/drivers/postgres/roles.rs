@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Row, Transaction};
 
 use super::quote::{identifier, literal};
-use super::session::{MAINTENANCE, Path, Session, map};
+use super::session::{Act, MAINTENANCE, Path, Session, map};
 use super::{RoleSeen, scram};
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::Secret;
@@ -37,16 +37,16 @@ const MEMBERSHIPS: &str = "
      WHERE r.rolname = $1 AND (m.inherit_option OR m.set_option)
      ORDER BY 1, 2";
 
-pub(super) async fn look(at: &Endpoint, passwords: &BTreeMap<String, Secret>, act: &str) -> Result<Vec<RoleSeen>> {
+pub(super) async fn look(at: &Endpoint, passwords: &BTreeMap<String, Secret>, act: &Act) -> Result<Vec<RoleSeen>> {
     let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
     let rows = session.client.query(ALL, &[&MARK]).await.map_err(|error| map(act, &error))?;
-    drop(session);
+    session.close().await;
     let passwords = passwords.clone();
     // A comparison is thousands of hashes: not on the threads that serve everybody.
     let seen = tokio::task::spawn_blocking(move || {
         rows.iter().map(|row| role(row, &passwords)).collect::<std::result::Result<Vec<_>, _>>()
     });
-    let seen = seen.await.map_err(|error| Error::Failed { act: act.to_owned(), why: error.to_string() })?;
+    let seen = seen.await.map_err(|error| Error::Failed { act: act.to_string(), why: error.to_string() })?;
     seen.map_err(|error| map(act, &error))
 }
 
@@ -75,7 +75,7 @@ fn role(row: &Row, passwords: &BTreeMap<String, Secret>) -> std::result::Result<
     })
 }
 
-pub(super) async fn put(at: &Endpoint, role: &RoleAttributes, password: Option<&Secret>, act: &str) -> Result<()> {
+pub(super) async fn put(at: &Endpoint, role: &RoleAttributes, password: Option<&Secret>, act: &Act) -> Result<()> {
     let name = identifier(&role.name)?;
     let password = match password {
         Some(password) => format!(" PASSWORD {}", literal(&scram::verifier(password))?),
@@ -89,18 +89,20 @@ pub(super) async fn put(at: &Endpoint, role: &RoleAttributes, password: Option<&
     let statement = match transaction.query_opt(exists, &[&role.name]).await.map_err(failed)? {
         Some(row) if row.try_get(0).map_err(failed)? => {
             let why = "pgmoor does not change the role that it works as".to_owned();
-            return Err(Error::Failed { act: act.to_owned(), why });
+            return Err(Error::Failed { act: act.to_string(), why });
         }
         Some(_) => format!("ALTER ROLE {name} {options}"),
         None => format!("CREATE ROLE {name} {options}; COMMENT ON ROLE {name} IS {}", literal(MARK)?),
     };
     transaction.batch_execute(&statement).await.map_err(failed)?;
     put_memberships(&transaction, role, act).await?;
-    transaction.commit().await.map_err(failed)
+    transaction.commit().await.map_err(failed)?;
+    session.close().await;
+    Ok(())
 }
 
 /// Brings the memberships to exactly what is described, whoever granted them.
-async fn put_memberships(transaction: &Transaction<'_>, role: &RoleAttributes, act: &str) -> Result<()> {
+async fn put_memberships(transaction: &Transaction<'_>, role: &RoleAttributes, act: &Act) -> Result<()> {
     let failed = |error: tokio_postgres::Error| map(act, &error);
     let name = identifier(&role.name)?;
     let mut there = BTreeSet::new();
@@ -124,15 +126,16 @@ async fn put_memberships(transaction: &Transaction<'_>, role: &RoleAttributes, a
     Ok(())
 }
 
-pub(super) async fn drop_role(at: &Endpoint, name: &str, heir: &str, act: &str) -> Result<()> {
+pub(super) async fn drop_role(at: &Endpoint, name: &str, heir: &str, act: &Act) -> Result<()> {
     if name == heir {
-        return Err(Error::Failed { act: act.to_owned(), why: "a role cannot inherit from itself".to_owned() });
+        return Err(Error::Failed { act: act.to_string(), why: "a role cannot inherit from itself".to_owned() });
     }
     let (quoted, quoted_heir) = (identifier(name)?, identifier(heir)?);
     let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
     let failed = |error: tokio_postgres::Error| map(act, &error);
     let exists = "SELECT FROM pg_authid WHERE rolname = $1";
     if session.client.query_opt(exists, &[&name]).await.map_err(failed)?.is_none() {
+        session.close().await;
         return Ok(());
     }
     // No new sessions first, then no sessions: otherwise one could own something new after we looked.
@@ -146,6 +149,9 @@ pub(super) async fn drop_role(at: &Endpoint, name: &str, heir: &str, act: &str) 
         // The simple protocol runs both in one transaction.
         let hand_over = format!("REASSIGN OWNED BY {quoted} TO {quoted_heir}; DROP OWNED BY {quoted}");
         inside.client.batch_execute(&hand_over).await.map_err(failed)?;
+        inside.close().await;
     }
-    session.client.batch_execute(&format!("DROP ROLE IF EXISTS {quoted}")).await.map_err(failed)
+    session.client.batch_execute(&format!("DROP ROLE IF EXISTS {quoted}")).await.map_err(failed)?;
+    session.close().await;
+    Ok(())
 }

@@ -9,21 +9,23 @@ use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
 use super::own::{self, Table};
 use super::quote::literal;
-use super::session::{Path, Session, map, words};
+use super::session::{Act, Path, Session, map, words};
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::Digest;
 
-pub(super) async fn done(at: &Endpoint, database: &str, act: &str) -> Result<Vec<String>> {
+pub(super) async fn done(at: &Endpoint, database: &str, act: &Act) -> Result<Vec<String>> {
     let session = Session::open(at, database, Path::Catalog, act).await?;
     if !own::is_there(&session.client, Table::Scripts, act).await? {
+        session.close().await;
         return Ok(Vec::new());
     }
     let rows = session.client.query("SELECT name FROM pgmoor.scripts ORDER BY name", &[]).await;
     let rows = rows.map_err(|error| map(act, &error))?;
+    session.close().await;
     rows.iter().map(|row| row.try_get(0).map_err(|error| map(act, &error))).collect()
 }
 
-pub(super) async fn run(at: &Endpoint, database: &str, name: &str, statements: &[String], act: &str) -> Result<()> {
+pub(super) async fn run(at: &Endpoint, database: &str, name: &str, statements: &[String], act: &Act) -> Result<()> {
     let mut session = Session::open(at, database, Path::Usual, act).await?;
     let failed = |error: tokio_postgres::Error| map(act, &error);
     let transaction = session.client.transaction().await.map_err(failed)?;
@@ -31,12 +33,16 @@ pub(super) async fn run(at: &Endpoint, database: &str, name: &str, statements: &
     let remember = "INSERT INTO pgmoor.scripts (name, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     let digest = Digest::of(&statements);
     if transaction.execute(remember, &[&name, &digest.as_str()]).await.map_err(failed)? == 0 {
+        transaction.rollback().await.map_err(failed)?;
+        session.close().await;
         return Ok(());
     }
     for (at, statement) in statements.iter().enumerate() {
-        run_one(&transaction, statement, &format!("{act}, statement {} of {}", at + 1, statements.len())).await?;
+        run_one(&transaction, statement, &format!("{}, statement {} of {}", &**act, at + 1, statements.len())).await?;
     }
-    transaction.commit().await.map_err(failed)
+    transaction.commit().await.map_err(failed)?;
+    session.close().await;
+    Ok(())
 }
 
 async fn run_one(transaction: &Transaction<'_>, statement: &str, act: &str) -> Result<()> {

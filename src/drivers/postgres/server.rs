@@ -1,7 +1,7 @@
 //! What a server says about itself.
 
 use super::ServerSeen;
-use super::session::{MAINTENANCE, Path, Session, map};
+use super::session::{Act, MAINTENANCE, Path, Session, map};
 use crate::drivers::{Endpoint, Result};
 
 /// `setting could not be applied` is Postgres's word both for a value that it does not take and for one that waits for
@@ -22,9 +22,10 @@ const ABOUT_ITSELF: &str = "
                     AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = lower(f.name) AND s.pending_restart)
                   ORDER BY f.sourcefile, f.sourceline)";
 
-pub(super) async fn look(at: &Endpoint, act: &str) -> Result<ServerSeen> {
+pub(super) async fn look(at: &Endpoint, act: &Act) -> Result<ServerSeen> {
     let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
     let row = session.client.query_one(ABOUT_ITSELF, &[]).await.map_err(|error| map(act, &error))?;
+    session.close().await;
     let get = |error: tokio_postgres::Error| map(act, &error);
     let version: String = row.try_get(4).map_err(get)?;
     Ok(ServerSeen {

@@ -2,7 +2,8 @@
 //!
 //! Invariants: the certificate is checked against the instance's name while the address is the container's, so a reused
 //! address is never taken for the instance. Sessions see `pg_catalog` alone (what a user made in `public` is never
-//! called by mistake), and no statement of ours reaches the server's log.
+//! called by mistake), and neither our statements nor their errors reach the server's log: an error quotes the statement,
+//! and a script's may hold a password. The caller has the error.
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::drivers::{Endpoint, Error, Result, certificates, tls};
 
 /// How long a connection may take, TLS and login included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the end of a connection may take.
+const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a lock may be waited for: a user's long transaction must not stall a plan.
 const LOCK_WAIT_MS: u32 = 10_000;
 /// The database that global acts (roles, databases) go through: `initdb` always makes it.
@@ -24,8 +27,8 @@ pub(super) const MAINTENANCE: &str = "postgres";
 /// A connection that ends with this value.
 pub(super) struct Session {
     pub(super) client: Client,
-    /// Reads and writes the socket; dropped with us, which closes it.
-    _driver: JoinSet<()>,
+    /// Reads and writes the socket; dropped with us, which cuts the connection.
+    driver: JoinSet<()>,
 }
 
 /// What a session may see.
@@ -39,7 +42,7 @@ pub(super) enum Path {
 
 impl Session {
     /// Connects to a database. `act` is what it is for.
-    pub(super) async fn open(at: &Endpoint, database: &str, path: Path, act: &str) -> Result<Self> {
+    pub(super) async fn open(at: &Endpoint, database: &str, path: Path, act: &Act) -> Result<Self> {
         let user = certificates::common_name(&at.identity.certificate_pem)?;
         let path = match path {
             Path::Catalog => "-c search_path=pg_catalog",
@@ -56,14 +59,15 @@ impl Session {
             .connect_timeout(CONNECT_DEADLINE)
             .application_name("pgmoor")
             .options(format!(
-                "-c lock_timeout={LOCK_WAIT_MS} -c log_statement=none -c log_min_error_statement=panic \
-                 -c log_min_duration_statement=-1 -c client_min_messages=error {path}"
+                "-c statement_timeout={} -c lock_timeout={LOCK_WAIT_MS} -c log_statement=none -c log_min_messages=panic \
+                 -c log_min_duration_statement=-1 -c client_min_messages=error {path}",
+                act.deadline.as_millis()
             ));
         let connector = MakeRustlsConnect::new(tls::client_config(&at.identity)?);
         let (client, connection) = tokio::time::timeout(CONNECT_DEADLINE, config.connect(connector))
             .await
             .map_err(|_| Error::Unreachable {
-                act: act.to_owned(),
+                act: act.to_string(),
                 why: format!("no connection within {} s", CONNECT_DEADLINE.as_secs()),
             })?
             .map_err(|error| map(act, &error))?;
@@ -72,19 +76,45 @@ impl Session {
             // Its error also ends the call that waits on the connection, which reports it.
             drop(connection.await);
         });
-        Ok(Self { client, _driver: driver })
+        Ok(Self { client, driver })
+    }
+
+    /// Says goodbye. A session that is dropped without (after an error) leaves a line in Postgres's log.
+    pub(super) async fn close(self) {
+        let Self { client, mut driver } = self;
+        drop(client);
+        // If it does not end in time, dropping the driver cuts it.
+        drop(tokio::time::timeout(GOODBYE_DEADLINE, driver.join_next()).await);
     }
 }
 
-/// Runs an act under its deadline. Postgres is told to stop by the end of the connection.
-pub(super) async fn within<T>(
-    act: &str,
+/// What is being done, for errors, and how long it may take.
+#[derive(Debug, Clone)]
+pub(super) struct Act {
+    what: String,
     deadline: Duration,
-    work: impl Future<Output = Result<T>> + Send,
-) -> Result<T> {
-    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
-        Err(Error::Unreachable { act: act.to_owned(), why: format!("no answer within {} s", deadline.as_secs()) })
-    })
+}
+
+impl std::ops::Deref for Act {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.what
+    }
+}
+
+impl Act {
+    pub(super) fn new(deadline: Duration, what: String) -> Self {
+        Self { what, deadline }
+    }
+
+    /// Runs it under its deadline. Postgres ends the statement by the same deadline of its own.
+    pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        tokio::time::timeout(self.deadline, work).await.unwrap_or_else(|_| {
+            let why = format!("no answer within {} s", self.deadline.as_secs());
+            Err(Error::Unreachable { act: self.what.clone(), why })
+        })
+    }
 }
 
 /// Our words for an error of Postgres's.

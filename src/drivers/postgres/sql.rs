@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::extensions::Wanted;
 use super::quote::identifier;
-use super::session::{MAINTENANCE, Path, Session, map, within};
+use super::session::{Act, MAINTENANCE, Path, Session, map};
 use super::{DatabaseSeen, ExtensionSeen, Postgres, RoleSeen, ServerSeen, extensions, roles, scripts, server};
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::Secret;
@@ -33,18 +33,19 @@ impl Sql {
     }
 }
 
-async fn look_at_databases(at: &Endpoint, act: &str) -> Result<Vec<DatabaseSeen>> {
+async fn look_at_databases(at: &Endpoint, act: &Act) -> Result<Vec<DatabaseSeen>> {
     let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
     let all = "SELECT datname::text, pg_get_userbyid(datdba)::text FROM pg_database \
                WHERE NOT datistemplate ORDER BY datname";
     let rows = session.client.query(all, &[]).await.map_err(|error| map(act, &error))?;
+    session.close().await;
     rows.iter()
         .map(|row| Ok(DatabaseSeen { name: row.try_get(0)?, owner: row.try_get(1)? }))
         .collect::<std::result::Result<_, tokio_postgres::Error>>()
         .map_err(|error| map(act, &error))
 }
 
-async fn put_database(at: &Endpoint, name: &str, owner: &str, act: &str) -> Result<()> {
+async fn put_database(at: &Endpoint, name: &str, owner: &str, act: &Act) -> Result<()> {
     let (quoted, quoted_owner) = (identifier(name)?, identifier(owner)?);
     let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
     let failed = |error: tokio_postgres::Error| map(act, &error);
@@ -55,7 +56,9 @@ async fn put_database(at: &Endpoint, name: &str, owner: &str, act: &str) -> Resu
         Some(_) => format!("ALTER DATABASE {quoted} OWNER TO {quoted_owner}"),
     };
     // A statement of its own: CREATE DATABASE takes no transaction.
-    session.client.batch_execute(&statement).await.map_err(failed)
+    session.client.batch_execute(&statement).await.map_err(failed)?;
+    session.close().await;
+    Ok(())
 }
 
 /// What cannot be missing: the instance answers for itself, so "database not found" for the maintenance database means
@@ -70,38 +73,38 @@ fn of_server<T>(result: Result<T>) -> Result<T> {
 #[async_trait]
 impl Postgres for Sql {
     async fn server(&self, at: &Endpoint) -> Result<ServerSeen> {
-        let act = format!("ask Postgres of {} about itself", at.server_name);
-        of_server(within(&act, LOOK_DEADLINE, server::look(at, &act)).await)
+        let act = Act::new(LOOK_DEADLINE, format!("ask Postgres of {} about itself", at.server_name));
+        of_server(act.run(server::look(at, &act)).await)
     }
 
     async fn roles(&self, at: &Endpoint, passwords: &BTreeMap<String, Secret>) -> Result<Vec<RoleSeen>> {
-        let act = format!("look at the roles of {}", at.server_name);
-        of_server(within(&act, LOOK_DEADLINE, roles::look(at, passwords, &act)).await)
+        let act = Act::new(LOOK_DEADLINE, format!("look at the roles of {}", at.server_name));
+        of_server(act.run(roles::look(at, passwords, &act)).await)
     }
 
     async fn put_role(&self, at: &Endpoint, role: &RoleAttributes, password: Option<&Secret>) -> Result<()> {
-        let act = format!("put role {} of {}", role.name, at.server_name);
-        of_server(within(&act, CHANGE_DEADLINE, roles::put(at, role, password, &act)).await)
+        let act = Act::new(CHANGE_DEADLINE, format!("put role {} of {}", role.name, at.server_name));
+        of_server(act.run(roles::put(at, role, password, &act)).await)
     }
 
     async fn drop_role(&self, at: &Endpoint, name: &str, heir: &str) -> Result<()> {
-        let act = format!("drop role {name} of {}", at.server_name);
-        of_server(within(&act, CHANGE_DEADLINE, roles::drop_role(at, name, heir, &act)).await)
+        let act = Act::new(CHANGE_DEADLINE, format!("drop role {name} of {}", at.server_name));
+        of_server(act.run(roles::drop_role(at, name, heir, &act)).await)
     }
 
     async fn databases(&self, at: &Endpoint) -> Result<Vec<DatabaseSeen>> {
-        let act = format!("look at the databases of {}", at.server_name);
-        of_server(within(&act, LOOK_DEADLINE, look_at_databases(at, &act)).await)
+        let act = Act::new(LOOK_DEADLINE, format!("look at the databases of {}", at.server_name));
+        of_server(act.run(look_at_databases(at, &act)).await)
     }
 
     async fn put_database(&self, at: &Endpoint, name: &str, owner: &str) -> Result<()> {
-        let act = format!("put database {name} of {}", at.server_name);
-        of_server(within(&act, CHANGE_DEADLINE, put_database(at, name, owner, &act)).await)
+        let act = Act::new(CHANGE_DEADLINE, format!("put database {name} of {}", at.server_name));
+        of_server(act.run(put_database(at, name, owner, &act)).await)
     }
 
     async fn extensions(&self, at: &Endpoint, database: &str) -> Result<Vec<ExtensionSeen>> {
-        let act = format!("look at the extensions in {database} of {}", at.server_name);
-        within(&act, LOOK_DEADLINE, extensions::look(at, database, &act)).await
+        let act = Act::new(LOOK_DEADLINE, format!("look at the extensions in {database} of {}", at.server_name));
+        act.run(extensions::look(at, database, &act)).await
     }
 
     async fn put_extension(
@@ -112,23 +115,23 @@ impl Postgres for Sql {
         version: Option<&str>,
         schema: Option<&str>,
     ) -> Result<()> {
-        let act = format!("put extension {name} in {database} of {}", at.server_name);
+        let act = Act::new(CHANGE_DEADLINE, format!("put extension {name} in {database} of {}", at.server_name));
         let wanted = Wanted { name, version, schema };
-        within(&act, CHANGE_DEADLINE, extensions::put(at, database, wanted, &act)).await
+        act.run(extensions::put(at, database, wanted, &act)).await
     }
 
     async fn drop_extension(&self, at: &Endpoint, database: &str, name: &str) -> Result<()> {
-        let act = format!("drop extension {name} in {database} of {}", at.server_name);
-        within(&act, CHANGE_DEADLINE, extensions::drop_extension(at, database, name, &act)).await
+        let act = Act::new(CHANGE_DEADLINE, format!("drop extension {name} in {database} of {}", at.server_name));
+        act.run(extensions::drop_extension(at, database, name, &act)).await
     }
 
     async fn scripts_done(&self, at: &Endpoint, database: &str) -> Result<Vec<String>> {
-        let act = format!("look at the scripts that ran in {database} of {}", at.server_name);
-        within(&act, LOOK_DEADLINE, scripts::done(at, database, &act)).await
+        let act = Act::new(LOOK_DEADLINE, format!("look at the scripts that ran in {database} of {}", at.server_name));
+        act.run(scripts::done(at, database, &act)).await
     }
 
     async fn run_script(&self, at: &Endpoint, database: &str, name: &str, statements: &[String]) -> Result<()> {
-        let act = format!("run script {name} in {database} of {}", at.server_name);
-        within(&act, SCRIPT_DEADLINE, scripts::run(at, database, name, statements, &act)).await
+        let act = Act::new(SCRIPT_DEADLINE, format!("run script {name} in {database} of {}", at.server_name));
+        act.run(scripts::run(at, database, name, statements, &act)).await
     }
 }

@@ -31,6 +31,26 @@ impl Container {
         let text = String::from_utf8(output.stdout).unwrap();
         text.lines().next().and_then(|line| line.rsplit(':').next()).unwrap().trim().parse().unwrap()
     }
+
+    /// All that the container wrote.
+    pub(super) fn log(&self) -> String {
+        let output = Command::new("docker").args(["logs", &self.0]).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// The address on the `bridge` network.
+    pub(super) fn address(&self) -> String {
+        let format = "{{.NetworkSettings.Networks.bridge.IPAddress}}";
+        let output = Command::new("docker").args(["inspect", "--format", format, &self.0]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// What a command in the container prints, and whether it ended well.
+    pub(super) fn exec(&self, command: &[&str]) -> (bool, String) {
+        let output = Command::new("docker").args(["exec", &self.0]).args(command).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap().trim().to_owned())
+    }
 }
 
 impl Drop for Container {

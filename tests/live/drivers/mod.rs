@@ -3,4 +3,5 @@
 
 mod container;
 mod etcd;
+mod postgres;
 mod swarm;
