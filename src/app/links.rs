@@ -199,6 +199,7 @@ impl Publisher for Link {
         let message = Message {
             retain: message.retain,
             expiry_s: message.expiry_s,
+            correlation_data: message.correlation_data.clone(),
             ..Message::new(message.topic.clone(), message.payload.clone())
         };
         self.still(connection)?;

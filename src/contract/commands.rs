@@ -21,10 +21,18 @@ pub struct Question {
     pub database: DatabaseId,
     /// The payload as it came.
     pub payload: Vec<u8>,
-    /// MQTT 5: the correlation data, when it is text.
-    pub correlation: Option<String>,
+    /// MQTT 5: the correlation data, which the answer shows again.
+    pub correlation: Option<Vec<u8>>,
     /// MQTT 5: where else the answer is wanted.
     pub response_topic: Option<String>,
+}
+
+impl Question {
+    /// The correlation data as text, where it is text: what the answer's document shows.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<String> {
+        self.correlation.clone().and_then(|bytes| String::from_utf8(bytes).ok())
+    }
 }
 
 /// Reads a request.

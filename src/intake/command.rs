@@ -30,32 +30,30 @@ impl PreviewQueue {
 
 impl Intake {
     pub(super) async fn command(&self, id: &DatabaseId, verb: &Verb, arrival: &Arrival) -> Result<(), Error> {
-        let correlation = arrival.correlation.clone().and_then(|bytes| String::from_utf8(bytes).ok());
         if arrival.retained && arrival.payload.is_empty() {
             return Ok(());
         }
-        if let Some(correlation) = &correlation {
-            let (key, now_ms) = (format!("{id}/{}/{correlation}", verb.as_str()), self.clock.now_ms());
+        let question = Question {
+            database: id.clone(),
+            payload: arrival.payload.clone(),
+            correlation: arrival.correlation.clone(),
+            response_topic: arrival.response_topic.clone(),
+        };
+        if let Some(correlation) = &arrival.correlation {
+            let name = Digest::of_bytes(correlation);
+            let (key, now_ms) = (format!("{id}/{}/{name}", verb.as_str()), self.clock.now_ms());
             if !self.store.write(move |writer| writer.command_is_new(&key, now_ms)).await? {
                 return Ok(());
             }
         }
         let faults = match commands::parse(verb, arrival.retained) {
-            Ok(Command::Plan) => {
-                let question = Question {
-                    database: id.clone(),
-                    payload: arrival.payload.clone(),
-                    correlation: correlation.clone(),
-                    response_topic: arrival.response_topic.clone(),
-                };
-                match self.previews.0.try_send(question) {
-                    Ok(()) => return Ok(()),
-                    Err(_full) => vec![
-                        Fault::new(Code::Conflict, "", "too many questions wait for an answer")
-                            .hint("ask again in a few seconds"),
-                    ],
-                }
-            }
+            Ok(Command::Plan) => match self.previews.0.try_send(question.clone()) {
+                Ok(()) => return Ok(()),
+                Err(_full) => vec![
+                    Fault::new(Code::Unavailable, "", "too many questions wait for an answer")
+                        .hint("ask again in a few seconds"),
+                ],
+            },
             Err(faults) => faults,
         };
         let now_ms = self.clock.now_ms();
@@ -63,7 +61,7 @@ impl Intake {
             database: id.clone(),
             verb: verb.as_str().to_owned(),
             request: Digest::of_bytes(&arrival.payload),
-            correlation_id: correlation,
+            correlation_id: question.correlation_id(),
             result: CommandOutcome::Rejected,
             faults,
             plan: None,
@@ -71,13 +69,9 @@ impl Intake {
             at: Time::from_ms(now_ms),
         };
         let payload = serde_json::to_vec(&answer).unwrap_or_default();
-        let own = Topic::CommandResult(id.clone(), verb.clone()).to_string(&self.fleet);
-        let topics: Vec<String> = std::iter::once(own).chain(arrival.response_topic.clone()).collect();
-        self.store
-            .write(move |writer| {
-                topics.iter().try_for_each(|topic| writer.enqueue(&OutMessage::event(topic, payload.clone(), now_ms)))
-            })
-            .await?;
+        let topic = Topic::CommandResult(id.clone(), verb.clone()).to_string(&self.fleet);
+        let answers = OutMessage::answers(&topic, &question, &payload, now_ms);
+        self.store.write(move |writer| answers.iter().try_for_each(|answer| writer.enqueue(answer))).await?;
         Ok(())
     }
 }

@@ -71,23 +71,22 @@ impl Monitor {
     /// The store does not work.
     pub async fn run(mut self, world: World, changed: Bell, stop: CancellationToken) -> Result<(), Error> {
         let mut reporter = HostReporter::new(&world.fleet, &world.facts.host, &self.store, &world.clock);
+        let mut everything_at = Duration::ZERO;
         loop {
+            let left = everything_at.saturating_sub(world.clock.monotonic());
             let due = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                due = tokio::time::timeout(LOOK_EVERY, self.listener.wait()) => due,
+                due = tokio::time::timeout(left, self.listener.wait()) => due,
             };
-            let only: Option<BTreeSet<DatabaseId>> = due.ok().map(|scopes| {
-                scopes
-                    .into_iter()
-                    .filter_map(|scope| match scope {
-                        Scope::Database(id) => Some(id),
-                        Scope::Fleet => None,
-                    })
-                    .collect()
-            });
-            if only.is_none() {
-                reporter.look(&world).await?;
-            }
+            // Bells that ring all the time do not put off the look at everything.
+            let only = match due {
+                Ok(scopes) => Some(databases(scopes)),
+                Err(_due) => {
+                    everything_at = world.clock.monotonic().saturating_add(LOOK_EVERY);
+                    reporter.look(&world).await?;
+                    None
+                }
+            };
             for id in self.look(&world, only.as_ref()).await? {
                 changed.ring(Scope::Database(id));
             }
@@ -185,6 +184,17 @@ impl Monitor {
 /// Listens to Docker's events and passes them on as bells, until `stop`.
 pub async fn events(world: World, bells: Vec<Bell>, random: Random, stop: CancellationToken) {
     events::listen(world, bells, random, stop).await;
+}
+
+/// The databases among scopes.
+fn databases(scopes: BTreeSet<Scope>) -> BTreeSet<DatabaseId> {
+    scopes
+        .into_iter()
+        .filter_map(|scope| match scope {
+            Scope::Database(id) => Some(id),
+            Scope::Fleet => None,
+        })
+        .collect()
 }
 
 /// The instances that a record says there are. Their ids hold node and host.

@@ -32,7 +32,7 @@ pub(super) async fn answer(shared: &Shared, question: Question) {
         database: question.database.clone(),
         verb: verb.as_str().to_owned(),
         request: Digest::of_bytes(&question.payload),
-        correlation_id: question.correlation,
+        correlation_id: question.correlation_id(),
         result: outcome,
         faults,
         plan,
@@ -40,11 +40,9 @@ pub(super) async fn answer(shared: &Shared, question: Question) {
         at: Time::from_ms(now_ms),
     };
     let payload = serde_json::to_vec(&answer).unwrap_or_default();
-    let own = Topic::CommandResult(question.database, verb).to_string(&shared.world.fleet);
-    let topics: Vec<String> = std::iter::once(own).chain(question.response_topic).collect();
-    let written = shared.store.write(move |writer| {
-        topics.iter().try_for_each(|topic| writer.enqueue(&OutMessage::event(topic, payload.clone(), now_ms)))
-    });
+    let topic = Topic::CommandResult(question.database.clone(), verb).to_string(&shared.world.fleet);
+    let answers = OutMessage::answers(&topic, &question, &payload, now_ms);
+    let written = shared.store.write(move |writer| answers.iter().try_for_each(|answer| writer.enqueue(answer)));
     if let Err(error) = written.await {
         tracing::error!(error = chain(&error), "the answer to a question could not be stored");
     }

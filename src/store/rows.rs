@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::commands::Question;
 use crate::contract::documents::{ConditionType, Verdict};
 use crate::model::record::StoredSpec;
 use crate::model::{Digest, ResourceId};
@@ -164,6 +165,17 @@ impl OutMessage {
     pub fn event(topic: impl Into<String>, payload: impl Into<Vec<u8>>, said_at_ms: i64) -> Self {
         let (topic, payload) = (topic.into(), payload.into());
         Self { topic, payload, retain: false, expiry_s: None, correlation_data: None, said_at_ms }
+    }
+
+    /// The answer to a question: on its result topic, and where the question wants it besides.
+    #[must_use]
+    pub fn answers(result_topic: &str, question: &Question, payload: &[u8], said_at_ms: i64) -> Vec<Self> {
+        let topics = std::iter::once(result_topic).chain(question.response_topic.as_deref());
+        let answer = |topic: &str| Self {
+            correlation_data: question.correlation.clone(),
+            ..Self::event(topic, payload, said_at_ms)
+        };
+        topics.map(answer).collect()
     }
 
     /// The message that makes the broker forget a retained topic.
