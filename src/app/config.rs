@@ -30,7 +30,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is said by flags, variables or the file. Everything is optional here; [`resolve`] puts defaults in.
+/// What is said by flags, variables or the file. Everything is optional here; [`default`] holds the defaults.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {

@@ -110,6 +110,8 @@ async fn data_that_is_removed_or_taken_from_a_container_is_seen() {
     one.healthcheck = None;
     world.create_service(&one).await.unwrap();
     pass(1000).await;
+    // The program of this service writes nothing; what an etcd would have written is put there for it.
+    world.state.lock().unwrap().files.put_etcd("/var/lib/pgmoor/data/member", 26);
     world.make_directory("/var/lib/pgmoor/trash", DIRECTORY).await.unwrap();
     world.remove_directory("/var/lib/pgmoor/data").await.unwrap();
     let violations = world.violations();
