@@ -3,6 +3,7 @@
 //! database. ARCHITECTURE.md is the map; `tests/tidy.rs` holds the borders between the rooms.
 
 pub mod app;
+pub mod cli;
 pub mod contract;
 pub mod domain;
 pub mod drivers;

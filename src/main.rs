@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use pgmoor::app::config::{self, LogFormat, Settings, default};
 use pgmoor::app::serve;
+use pgmoor::cli;
 use pgmoor::runtime::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ struct Arguments {
 enum Command {
     /// Run the daemon of this host
     Serve,
+    #[command(flatten)]
+    Cli(cli::Command),
 }
 
 impl Arguments {
@@ -95,7 +98,62 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             runtime.block_on(serving(&settings))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Cli(command) => {
+            start_logs(&settings, CLI_LOG_LEVEL, plain)?;
+            // One thread: a command does one thing after another.
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+            let options = options(&settings)?;
+            let mut out = cli::Out::standard(plain);
+            let ended = runtime.block_on(cli::run(&command, &options, Arguments::program(), &mut out));
+            Ok(exit(ended))
+        }
     }
+}
+
+/// What the daemon would tell its operator is of no use to somebody at a prompt.
+const CLI_LOG_LEVEL: &str = "error";
+
+fn exit(ended: Result<cli::Exit, cli::Error>) -> ExitCode {
+    match ended {
+        Ok(exit) => ExitCode::from(exit.code()),
+        // `pgmoor events | head -1` is used as intended.
+        Err(cli::Error::Closed) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {}", pgmoor::runtime::chain(&error)));
+            if let Some(hint) = error.hint() {
+                complain(&format!("  {hint}"));
+            }
+            ExitCode::from(cli::Exit::Failed.code())
+        }
+    }
+}
+
+/// The settings as far as the command line needs them.
+fn options(settings: &Settings) -> anyhow::Result<cli::Options> {
+    let listen = match settings.broker_listen {
+        Some(address) => address,
+        None => default::BROKER_LISTEN.parse().context("read the default address of the broker")?,
+    };
+    let socket = settings.docker_socket.clone().unwrap_or_else(|| PathBuf::from(default::DOCKER_SOCKET));
+    Ok(cli::Options {
+        fleet: settings.fleet()?,
+        host: settings.host.clone(),
+        machine: settings.host().ok(),
+        data_dir: settings.data_dir()?,
+        docker_socket: socket.to_string_lossy().into_owned(),
+        catalogue: settings.catalogue.clone(),
+        broker: cli::BrokerSettings {
+            url: settings.broker_url.clone(),
+            listen,
+            listen_cert_file: settings.broker_tls_cert_file.clone(),
+            username: settings.broker_username.clone(),
+            password_file: settings.broker_password_file.clone(),
+            ca_file: settings.broker_ca_file.clone(),
+            cert_file: settings.broker_cert_file.clone(),
+            key_file: settings.broker_key_file.clone(),
+        },
+    })
 }
 
 /// Logs go to standard error: pretty on a terminal, JSON elsewhere, unless the settings say otherwise.

@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("monitor", &["contract", "domain", "report", "store", "drivers", "world", "runtime"]),
     ("agent", &["store", "drivers", "mqtt", "world", "runtime"]),
     ("outbox", &["contract", "store", "mqtt", "runtime"]),
-    ("cli", &["contract", "domain", "plan", "mqtt", "drivers", "runtime"]),
+    ("cli", &["contract", "domain", "plan", "report", "mqtt", "drivers", "runtime"]),
 ];
 
 /// What knows all rooms: `app` serves, `main` chooses between it and `cli`, `lib` lists them.

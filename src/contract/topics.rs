@@ -415,6 +415,18 @@ pub mod filters {
         format!("{ROOT}/{fleet}/databases/+/status")
     }
 
+    /// The health of every database.
+    #[must_use]
+    pub fn healths(fleet: &FleetId) -> String {
+        format!("{ROOT}/{fleet}/databases/+/health")
+    }
+
+    /// State and health of every instance of one database.
+    #[must_use]
+    pub fn instances(fleet: &FleetId, database: &DatabaseId) -> Vec<String> {
+        ["state", "health"].map(|below| format!("{ROOT}/{fleet}/databases/{database}/instances/+/{below}")).to_vec()
+    }
+
     /// Everything on one database.
     #[must_use]
     pub fn database(fleet: &FleetId, database: &DatabaseId) -> String {

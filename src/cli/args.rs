@@ -1,0 +1,264 @@
+//! What can be typed: one struct for each subcommand. What they mean for the world stands in the other files.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+use crate::model::DatabaseId;
+
+/// How answers look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON; where it follows something, one document a line.
+    Json,
+    /// YAML; where it follows something, documents begin with `---`.
+    Yaml,
+}
+
+/// How the answer is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// How the answer looks
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// A spec, and the database that it is for.
+#[derive(Debug, Clone, Args)]
+pub struct SpecFile {
+    /// The spec, JSON; `-` reads standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The id of the database [default: the file's name without its ending]
+    #[arg(long, value_name = "ID")]
+    pub database: Option<DatabaseId>,
+}
+
+/// What the command line can do besides `serve`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Say everything that is wrong with a spec, without asking anyone
+    Validate(Validate),
+    /// Show what a spec would change, and change nothing (exit code 2: there are changes)
+    Plan(Plan),
+    /// Publish a spec: it is what shall be from now on
+    Apply(Apply),
+    /// Show how databases stand
+    Status(Status),
+    /// Delete a database; its data stays in the trash of its host for a while
+    Delete(Delete),
+    /// Print how to connect to a database of this host
+    Connection(Connection),
+    /// Open psql on a database of this host
+    Psql(Psql),
+    /// Follow what happens
+    Events(Events),
+    /// Print the JSON Schema of a document; without KIND, list the kinds
+    Schema(Schema),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Help with the embedded broker
+    #[command(subcommand)]
+    Broker(BrokerCommand),
+}
+
+/// `pgmoor validate`
+#[derive(Debug, Clone, Args)]
+pub struct Validate {
+    /// What is judged.
+    #[command(flatten)]
+    pub spec: SpecFile,
+    /// How the verdict is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor plan`
+#[derive(Debug, Clone, Args)]
+pub struct Plan {
+    /// What is planned.
+    #[command(flatten)]
+    pub spec: SpecFile,
+    /// Ask no daemon: plan for a world in which nothing exists yet
+    #[arg(long)]
+    pub offline: bool,
+    /// How long to wait for the answer, such as 30s or 2m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub timeout: Duration,
+    /// How the plan is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// How long to wait until something is done.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Wait {
+    /// Wait until it is done, and show what happens meanwhile
+    #[arg(short = 'w', long)]
+    pub wait: bool,
+    /// How long to wait, such as 90s, 10m or 1h
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m", requires = "wait")]
+    pub timeout: Duration,
+}
+
+/// `pgmoor apply`
+#[derive(Debug, Clone, Args)]
+pub struct Apply {
+    /// What is published, byte for byte.
+    #[command(flatten)]
+    pub spec: SpecFile,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: Wait,
+    /// How the outcome is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor status`
+#[derive(Debug, Clone, Args)]
+pub struct Status {
+    /// One database in detail; all of them in a line each without it
+    #[arg(value_name = "DATABASE")]
+    pub database: Option<DatabaseId>,
+    /// Go on, and print each change
+    #[arg(short = 'w', long)]
+    pub watch: bool,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor delete`
+#[derive(Debug, Clone, Args)]
+pub struct Delete {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub wait: Wait,
+    /// How the outcome is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor connection`
+#[derive(Debug, Clone, Args)]
+pub struct Connection {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// The user to log in as [default: the owner]
+    #[arg(long, short = 'U', value_name = "NAME")]
+    pub user: Option<String>,
+    /// Put the password into the answer
+    #[arg(long)]
+    pub show_password: bool,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor psql`
+#[derive(Debug, Clone, Args)]
+pub struct Psql {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// The user to log in as [default: the owner]
+    #[arg(long, short = 'U', value_name = "NAME")]
+    pub user: Option<String>,
+    /// Arguments for psql itself
+    #[arg(last = true, value_name = "PSQL ARGUMENTS")]
+    pub arguments: Vec<OsString>,
+}
+
+/// `pgmoor events`
+#[derive(Debug, Clone, Args)]
+pub struct Events {
+    /// One database; all of them without it
+    #[arg(value_name = "DATABASE")]
+    pub database: Option<DatabaseId>,
+    /// How they are printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor schema`
+#[derive(Debug, Clone, Args)]
+pub struct Schema {
+    /// The kind of document, such as database-spec or status
+    #[arg(value_name = "KIND")]
+    pub kind: Option<String>,
+}
+
+/// `pgmoor completions`
+#[derive(Debug, Clone, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
+}
+
+/// `pgmoor broker`
+#[derive(Debug, Clone, Subcommand)]
+pub enum BrokerCommand {
+    /// Make the line of the embedded broker's password file for a user; the password is asked for, or read from standard input
+    Passwd(Passwd),
+}
+
+/// `pgmoor broker passwd`
+#[derive(Debug, Clone, Args)]
+pub struct Passwd {
+    /// The user's name at the broker
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// Put the line into this file, in the place of the user's old one, instead of printing it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+}
+
+/// The longest that anything waits: a day. What takes longer is not waited for at a terminal.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// `90s`, `10m`, `1h`, or a bare number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit_s = match text.strip_prefix(digits) {
+        Some("" | "s") => 1,
+        Some("m") => 60,
+        Some("h") => 3600,
+        Some(_) | None => return Err("write a number and s, m or h, such as 90s".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a number and s, m or h, such as 90s".to_owned())?;
+    let duration = Duration::from_secs(number.saturating_mul(unit_s));
+    if duration.is_zero() || duration > DURATION_MAX {
+        return Err("it is between 1s and 24h".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        for (text, seconds) in [("1", 1), ("90s", 90), ("10m", 600), ("24h", 86_400)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "0", "25h", "1d", "-1s", "1.5s", "m10", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

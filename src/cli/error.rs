@@ -1,0 +1,247 @@
+//! Why a command did not do what it was asked for, and what a person can do about it.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::ids::IdError;
+use crate::model::{DatabaseId, FleetId};
+use crate::{domain, drivers, mqtt};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Whoever read the answers has left. Not worth a word.
+    #[error("the reader of the output is gone")]
+    Closed,
+    /// The answer could not be written.
+    #[error("write to standard output")]
+    Output(#[source] io::Error),
+    /// The answer could not be put into this form.
+    #[error("write the answer as {form}: {why}")]
+    Render {
+        /// JSON or YAML.
+        form: &'static str,
+        /// What the serializer said.
+        why: String,
+    },
+    /// The spec could not be read.
+    #[error("read the spec {}", path.display())]
+    ReadSpec {
+        /// From where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A spec came on standard input, which has no name.
+    #[error("a spec on standard input does not say which database it is for")]
+    NoDatabaseId,
+    /// The spec's file name does not name a database.
+    #[error("the file's name does not say which database the spec is for")]
+    FileNameIsNoId(#[source] IdError),
+    /// The host's name is no id.
+    #[error("this machine's name is no host id")]
+    NoHost,
+    /// An empty spec would clear the topic, which asks for a deletion.
+    #[error("the spec is empty: publishing it would delete database {0}")]
+    EmptySpec(DatabaseId),
+    /// The spec is larger than a broker lets through.
+    #[error("the spec is larger than {bytes_max} bytes")]
+    SpecTooLarge {
+        /// The most that it may have.
+        bytes_max: usize,
+    },
+    /// A file that the settings name could not be read.
+    #[error("read {}", path.display())]
+    ReadFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("write {}", path.display())]
+    WriteFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The catalogue.
+    #[error("read the version catalogue")]
+    Catalogue(#[from] domain::catalogue::Error),
+    /// The plan for an empty world could not be made.
+    #[error("plan for an empty world")]
+    Offline(#[from] domain::Error),
+    /// Something of the outside world that the command needs.
+    #[error("ask the host")]
+    Driver(#[from] drivers::Error),
+    /// The broker was not reached.
+    #[error("reach the broker")]
+    Unreachable(#[source] mqtt::Error),
+    /// The broker was reached, and then something went wrong.
+    #[error("talk to the broker at {server}")]
+    Broker {
+        /// Its address.
+        server: String,
+        /// What.
+        #[source]
+        source: mqtt::Error,
+    },
+    /// The settings name no broker that can be reached.
+    #[error("read where the broker is")]
+    BrokerSettings(#[source] mqtt::Error),
+    /// Nobody answered a request.
+    #[error("nobody answered within {} s", limit.as_secs())]
+    NoAnswer {
+        /// How long was waited.
+        limit: Duration,
+        /// What the fleet's controllers say about themselves.
+        controllers: String,
+    },
+    /// The fleet has no such database.
+    #[error("there is no database {database} in fleet {fleet}")]
+    NoDatabase {
+        /// The database.
+        database: DatabaseId,
+        /// The fleet.
+        fleet: FleetId,
+    },
+    /// What is on a topic is not what this version can read.
+    #[error("read what stands on {topic}: {why}")]
+    Unreadable {
+        /// The topic.
+        topic: String,
+        /// What the parser said.
+        why: String,
+    },
+    /// A deletion must be confirmed, and there is nobody to ask.
+    #[error("deleting {0} must be confirmed")]
+    NotConfirmed(DatabaseId),
+    /// There is no credentials file of the database on this host.
+    #[error("there are no credentials of database {database} on this host: {} is not there", path.display())]
+    NoCredentials {
+        /// The database.
+        database: DatabaseId,
+        /// Where they would be.
+        path: PathBuf,
+    },
+    /// The credentials file is not what it should be.
+    #[error("read the credentials in {}: {why}", path.display())]
+    BadCredentials {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said, without the content.
+        why: String,
+    },
+    /// The database has no such user with a password.
+    #[error("database {database} has no user \"{user}\"; it has: {users}")]
+    NoUser {
+        /// The database.
+        database: DatabaseId,
+        /// Who was asked for.
+        user: String,
+        /// Who there is.
+        users: String,
+    },
+    /// The database has no user at all.
+    #[error("database {0} has no user to log in as")]
+    NoUsers(DatabaseId),
+    /// The instance publishes no port, and no container of it runs on this host.
+    #[error("no container of {service} runs on this host, and it publishes no port")]
+    NoContainer {
+        /// The service.
+        service: String,
+    },
+    /// psql could not be started.
+    #[error("start psql")]
+    Psql(#[source] io::Error),
+    /// There is no schema of that name.
+    #[error("there is no kind of document called \"{kind}\"; the kinds are: {kinds}")]
+    NoKind {
+        /// What was asked for.
+        kind: String,
+        /// What there is.
+        kinds: String,
+    },
+    /// The password could not be read.
+    #[error("read the password")]
+    ReadPassword(#[source] io::Error),
+    /// The two passwords differ.
+    #[error("the two passwords differ")]
+    PasswordsDiffer,
+    /// The line of the password file could not be made.
+    #[error("make the line of the password file")]
+    PasswordLine(#[source] pgmoor_broker::Error),
+}
+
+impl Error {
+    pub(super) fn of_output(source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::Output(source) }
+    }
+
+    pub(super) fn of_json(error: serde_json::Error) -> Self {
+        Self::Render { form: "JSON", why: error.to_string() }
+    }
+
+    pub(super) fn of_yaml(error: serde_yaml_ng::Error) -> Self {
+        Self::Render { form: "YAML", why: error.to_string() }
+    }
+
+    /// What to do about it, where there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let denied = |source: &io::Error| source.kind() == io::ErrorKind::PermissionDenied;
+        match self {
+            Self::NoDatabaseId | Self::FileNameIsNoId(_) => Some("say it with --database ID".to_owned()),
+            Self::NoHost => Some("say which host the spec is for with --host ID".to_owned()),
+            Self::EmptySpec(database) => Some(format!("if that is meant: pgmoor delete {database}")),
+            Self::Unreachable(_) => Some(
+                "is `pgmoor serve` running there? Another broker is named with --broker-url or --broker-listen, \
+                 or in the file that --config or PGMOOR_CONFIG names"
+                    .to_owned(),
+            ),
+            Self::BrokerSettings(_) => Some("--broker-url is mqtt://host:1883 or mqtts://host:8883".to_owned()),
+            Self::NoAnswer { controllers, .. } => Some(controllers.clone()),
+            Self::NoDatabase { .. } => {
+                Some("`pgmoor status` lists what there is; --fleet names another fleet".to_owned())
+            }
+            Self::NotConfirmed(_) => Some("say --yes".to_owned()),
+            Self::NoCredentials { .. } => Some(
+                "they are on the host where the database runs, below its --data-dir, once it is there: `pgmoor status`"
+                    .to_owned(),
+            ),
+            Self::ReadFile { source, .. } if denied(source) => {
+                Some("only root may read that file: run it with sudo".to_owned())
+            }
+            Self::NoUsers(_) => Some("name one under `database_users` in the spec".to_owned()),
+            Self::NoContainer { .. } => Some("`pgmoor status` says where it runs and how it is".to_owned()),
+            Self::Psql(source) if source.kind() == io::ErrorKind::NotFound => {
+                Some("psql is in the package postgresql-client".to_owned())
+            }
+            Self::Closed
+            | Self::Output(_)
+            | Self::Render { .. }
+            | Self::ReadSpec { .. }
+            | Self::SpecTooLarge { .. }
+            | Self::ReadFile { .. }
+            | Self::WriteFile { .. }
+            | Self::Catalogue(_)
+            | Self::Offline(_)
+            | Self::Driver(_)
+            | Self::Broker { .. }
+            | Self::Unreadable { .. }
+            | Self::BadCredentials { .. }
+            | Self::NoUser { .. }
+            | Self::Psql(_)
+            | Self::NoKind { .. }
+            | Self::ReadPassword(_)
+            | Self::PasswordsDiffer
+            | Self::PasswordLine(_) => None,
+        }
+    }
+}

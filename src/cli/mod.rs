@@ -1,0 +1,131 @@
+//! The command line: `validate`, `plan`, `apply`, `status`, … It speaks MQTT with the broker, as any other client could;
+//! only `connection` and `psql` read a file, the credentials that the daemon keeps on its host.
+//!
+//! Architecture invariant: it never opens the store, and knows nothing that is not on the topics, so it works from any
+//! machine that reaches the broker. Exit codes are those of [`Exit`] and nothing else (docs/cli.md).
+
+mod access;
+mod apply;
+pub mod args;
+mod error;
+mod events;
+mod follow;
+mod input;
+mod link;
+mod offline;
+mod output;
+mod passwd;
+mod plan;
+mod render;
+mod schema;
+mod status;
+
+pub use args::Command;
+pub use error::Error;
+pub use link::BrokerSettings;
+pub use output::Out;
+
+use std::path::PathBuf;
+
+use crate::domain::catalogue;
+use crate::model::{Catalogue, FleetId, HostId};
+use crate::runtime::{Random, SharedClock, SystemClock};
+use args::BrokerCommand;
+
+/// What every subcommand may need to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The host, when it was set; else the one that a spec names, else this machine.
+    pub host: Option<HostId>,
+    /// This machine as a host, when its name is an id.
+    pub machine: Option<HostId>,
+    /// The daemon's data directory, where it runs on this machine.
+    pub data_dir: String,
+    /// Docker's socket.
+    pub docker_socket: String,
+    /// A version catalogue instead of the embedded one.
+    pub catalogue: Option<PathBuf>,
+    /// How the broker is reached.
+    pub broker: BrokerSettings,
+}
+
+/// How a command ended. The numbers are part of the contract with scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done; of `plan`: there is nothing to do.
+    Done,
+    /// 1: an error, or the spec was rejected.
+    Failed,
+    /// 2: of `plan`: there are changes.
+    Changes,
+    /// 3: the time to wait has passed; the database goes on by itself.
+    TimedOut,
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Changes => 2,
+            Self::TimedOut => 3,
+        }
+    }
+}
+
+/// The surroundings of a command.
+struct Context<'a> {
+    options: &'a Options,
+    clock: SharedClock,
+    random: Random,
+}
+
+impl Context<'_> {
+    fn catalogue(&self) -> Result<Catalogue, Error> {
+        match &self.options.catalogue {
+            None => Ok(catalogue::embedded()?),
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|source| Error::ReadFile { path: path.clone(), source })?;
+                Ok(catalogue::parse(&text)?)
+            }
+        }
+    }
+}
+
+/// Runs a command. `program` is the whole command line as clap knows it, for completions.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(command: &Command, options: &Options, program: clap::Command, out: &mut Out) -> Result<Exit, Error> {
+    let context = Context { options, clock: SystemClock::shared(), random: Random::System };
+    match command {
+        Command::Validate(args) => offline::validate(&context, args, out),
+        Command::Plan(args) if args.offline => offline::plan(&context, args, out),
+        Command::Plan(args) => plan::run(&context, args, out).await,
+        Command::Apply(args) => apply::apply(&context, args, out).await,
+        Command::Delete(args) => apply::delete(&context, args, out).await,
+        Command::Status(args) => status::run(&context, args, out).await,
+        Command::Events(args) => events::run(&context, args, out).await,
+        Command::Connection(args) => access::connection(&context, args, out).await,
+        Command::Psql(args) => access::psql(&context, args).await,
+        Command::Schema(args) => schema::run(args, out),
+        Command::Completions(args) => schema::completions(args, program, out),
+        Command::Broker(BrokerCommand::Passwd(args)) => passwd::run(args, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_never_change() {
+        let codes = [Exit::Done, Exit::Failed, Exit::Changes, Exit::TimedOut].map(Exit::code);
+        assert_eq!(codes, [0, 1, 2, 3]);
+    }
+}
