@@ -36,7 +36,7 @@ pub(super) struct Session {
 pub(super) enum Path {
     /// `pg_catalog` alone.
     Catalog,
-    /// What any session sees: for scripts of the user.
+    /// `public`: for scripts of the user.
     Usual,
 }
 
@@ -46,7 +46,8 @@ impl Session {
         let user = certificates::common_name(&at.identity.certificate_pem)?;
         let path = match path {
             Path::Catalog => "-c search_path=pg_catalog",
-            Path::Usual => "",
+            // Without "$user": the superuser has the name of our own schema, and a script's tables would go in there.
+            Path::Usual => "-c search_path=public",
         };
         let mut config = Config::new();
         config
