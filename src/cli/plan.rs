@@ -15,6 +15,9 @@ use crate::contract::topics::{Topic, Verb};
 use crate::model::{DatabaseId, Digest};
 use crate::mqtt::{Message, Subscription};
 
+/// How long an answer may take until the question is asked again: a look at the world takes a second or two.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// What machines get when the spec was rejected.
 #[derive(Debug, Serialize)]
 struct Rejected<'a> {
@@ -37,10 +40,19 @@ pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Re
         correlation_data: Some(correlation.clone().into_bytes()),
         ..Message::new(Topic::Command(spec.database.clone(), verb).to_string(fleet), spec.bytes.clone())
     };
-    link.publish(&question).await?;
     let digest = spec.digest();
-    let answer = tokio::time::timeout(args.timeout, answer_to(&link, &mut answers, &correlation, &digest));
-    let answer = match answer.await {
+    // A request is not kept for a controller that comes later, so it is sent again; the correlation data tells the
+    // controller that it is the same one.
+    let asking = async {
+        loop {
+            link.publish(&question).await?;
+            let answer = answer_to(&link, &mut answers, &correlation, &digest);
+            if let Ok(answer) = tokio::time::timeout(AGAIN, answer).await {
+                return answer;
+            }
+        }
+    };
+    let answer = match tokio::time::timeout(args.timeout, asking).await {
         Ok(answer) => answer?,
         Err(_elapsed) => return Err(no_answer(context, &link, args.timeout).await),
     };
@@ -79,10 +91,10 @@ async fn answer_to(
     }
 }
 
-/// Shows a plan; its exit code says whether there is anything to do.
+/// Shows a plan; its exit code says whether there is anything to do. What waits is still to be done.
 pub(super) fn show(document: &PlanDoc, format: Format, out: &mut Out) -> Result<Exit, Error> {
     out.document(format, document, |style| render::plan(document, style))?;
-    Ok(if document.is_empty() { Exit::Done } else { Exit::Changes })
+    Ok(if document.is_empty() && document.waiting.is_empty() { Exit::Done } else { Exit::Changes })
 }
 
 /// Shows why there is no plan.
@@ -90,4 +102,29 @@ pub(super) fn rejected(spec: &Spec, faults: &[Fault], format: Format, out: &mut 
     let document = Rejected { database: &spec.database, result: CommandOutcome::Rejected, faults };
     out.document(format, &document, |style| render::faults(faults, style))?;
     Ok(Exit::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::Written;
+    use super::*;
+
+    #[test]
+    fn what_waits_is_still_to_be_done() {
+        let document = |waiting: serde_json::Value| -> PlanDoc {
+            serde_json::from_value(serde_json::json!({
+                "database": "shop", "state": "proposed", "digest": Digest::of_bytes(b"").to_string(),
+                "counts": {"create": 0, "update": 0, "recreate": 0, "delete": 0}, "disruption": "none",
+                "stages": [], "waiting": waiting, "updated_at": "2026-01-01T00:00:00Z",
+            }))
+            .unwrap()
+        };
+        let written = Written::default();
+        let mut out = Out::to(Box::new(written.clone()), Box::new(std::io::sink()));
+        let nothing = show(&document(serde_json::json!([])), Format::Text, &mut out).unwrap();
+        assert_eq!(nothing, Exit::Done);
+        let waits = show(&document(serde_json::json!([{"reason": "r"}])), Format::Text, &mut out).unwrap();
+        assert_eq!(waits, Exit::Changes);
+        assert!(written.text().contains("nothing to do now, 1 waiting"));
+    }
 }

@@ -68,11 +68,15 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
         }
     }
     let before = record.unwrap_or_else(|| Record { revision: 0, ..Record::new(id.clone()) });
-    let stored = StoredSpec {
-        document: Secret::new(String::from_utf8_lossy(&question.payload)),
-        digest: spec.digest.clone(),
-        generation: spec.generation,
-        accepted_at_s: shared.world.now_s(),
+    let stored = match &before.spec {
+        // The applied document itself: it would not be accepted anew, so the record would stay as it is.
+        Some(applied) if applied.digest == spec.digest => applied.clone(),
+        Some(_) | None => StoredSpec {
+            document: Secret::new(String::from_utf8_lossy(&question.payload)),
+            digest: spec.digest.clone(),
+            generation: spec.generation,
+            accepted_at_s: shared.world.now_s(),
+        },
     };
     let graphs = graphs(shared, &spec, &stored, previous.as_ref(), before).await;
     let (desired, previous_graph, record) = graphs.map_err(|error| unseen(&*error))?;

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod config;
+mod daemon;
 mod mqtt;
 mod offline;
 mod support;

@@ -1,0 +1,114 @@
+//! The whole way in one process each: `pgmoor serve` with the in-memory world, and the command line beside it.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::{Said, file, pgmoor};
+
+/// How often it is looked whether the daemon listens, ten times a second.
+const LOOKS: u32 = 200;
+
+/// A daemon of its own; it ends with the test.
+struct Daemon {
+    child: Child,
+    address: String,
+    data_dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        // A port that was free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let data_dir = tempfile::tempdir().unwrap();
+        let log = std::fs::File::create(data_dir.path().join("log")).unwrap();
+        let mut command = Self::command(&address, &data_dir, &["serve", "--drivers", "fake", "--tick-s", "1"]);
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let daemon = Self { child, address, data_dir };
+        for _ in 0..LOOKS {
+            if std::net::TcpStream::connect(&daemon.address).is_ok() {
+                return daemon;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the daemon does not listen: {}", daemon.log());
+    }
+
+    fn command(address: &str, data_dir: &tempfile::TempDir, arguments: &[&str]) -> Command {
+        let mut command = pgmoor(arguments);
+        command.env("PGMOOR_BROKER_LISTEN", address).env("PGMOOR_DATA_DIR", data_dir.path());
+        command.env("PGMOOR_FLEET", "test").env("PGMOOR_HOST", "host-1");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        Self::command(&self.address, &self.data_dir, arguments).output().unwrap().into()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.data_dir.path().join("log")).unwrap()
+    }
+
+    /// Ends it as an init would.
+    fn end(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // A test that failed leaves no daemon behind; one that ended it already has nothing left to kill.
+        let _gone = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+#[test]
+fn a_spec_becomes_a_database_and_goes_again() {
+    let daemon = Daemon::start();
+    let shop = file("schemas/v1/examples/valid/shop.json");
+
+    // Until the fleet's etcd is up, a plan says that it waits for it.
+    let mut before = daemon.run(&["plan", &shop]);
+    for _ in 0..LOOKS {
+        if !before.out.contains("waiting") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        before = daemon.run(&["plan", &shop]);
+    }
+    assert_eq!(before.code, 2, "{before:?}");
+    assert!(before.out.contains("    + database::shop (does not exist)\n"), "{before:?}");
+
+    let applied = daemon.run(&["apply", &shop, "--wait", "--timeout", "60s"]);
+    assert_eq!(applied.code, 0, "{applied:?} {}", daemon.log());
+    assert!(applied.out.starts_with("shop is available: postgresql://shop_owner@"), "{applied:?}");
+    assert!(applied.err.contains("step.finished"), "{applied:?}");
+
+    let after = daemon.run(&["plan", &shop]);
+    assert_eq!((after.code, after.out.as_str()), (0, "database shop\n\nnothing to do\n"), "{after:?}");
+
+    let spec = std::fs::read_to_string(&shop).unwrap();
+    let changed = daemon.data_dir.path().join("shop.json");
+    std::fs::write(&changed, spec.replace("\"generation\": 1", "\"generation\": 2").replace("250ms", "300ms")).unwrap();
+    let change = daemon.run(&["plan", changed.to_str().unwrap()]);
+    assert_eq!(change.code, 2, "{change:?}");
+    assert!(change.out.contains("disruption: reload"), "{change:?}");
+    let conflict = spec.replace("250ms", "300ms");
+    std::fs::write(&changed, conflict).unwrap();
+    let refused = daemon.run(&["apply", changed.to_str().unwrap(), "--wait", "--timeout", "60s"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.out.contains("[generation-conflict]"), "{refused:?}");
+
+    let status = daemon.run(&["status", "shop"]);
+    assert_eq!(status.code, 0);
+    assert!(status.out.contains("state       available\n") && status.out.contains("was rejected"), "{status:?}");
+
+    let deleted = daemon.run(&["delete", "shop", "--yes", "--wait", "--timeout", "60s"]);
+    assert_eq!((deleted.code, deleted.out.as_str()), (0, "shop is deleted\n"), "{deleted:?}");
+    assert_eq!(daemon.run(&["status", "shop"]).code, 1);
+    daemon.end();
+}
