@@ -18,8 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Engine, packet_bytes_max};
 use crate::handshake::{Admitted, Door, Turned};
 use crate::passwords::{Verifier, fresh_secret};
-use crate::splice::{Farewell, PATIENCE, splice};
-use crate::wire::{Version, taken_over};
+use crate::splice::{PATIENCE, Terms, splice};
 use crate::{Error, Options, tls};
 
 /// Handshakes that run at one time, on top of the connections that are through:
@@ -32,6 +31,10 @@ const DERIVATIONS: usize = 2;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the engine is looked at.
 const WATCH: Duration = Duration::from_secs(1);
+/// How often the engine must let somebody in, in seconds.
+const PULSE_SECONDS: u64 = 5;
+/// So many times in a row it may fail to: one may be a full queue, three are not.
+const PULSES_MISSED: u32 = 3;
 
 /// Name of the process itself at its private listener.
 const PRIVATE_USER: &str = "pgmoor";
@@ -115,8 +118,7 @@ impl Broker {
         let engine = Engine::start(&options).await?;
         let (engine_user, engine_password) = engine.credentials();
         let door = Door {
-            engine_v4: engine.addr(Version::V4),
-            engine_v5: engine.addr(Version::V5),
+            engine: engine.addr(),
             engine_user,
             engine_password: engine_password.to_owned(),
             seats: Arc::default(),
@@ -153,24 +155,40 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::EngineStopped`] when rumqttd ends by itself.
+    /// [`Error::EngineStopped`] when rumqttd ends by itself, or lets nobody in
+    /// any more. A new [`Broker`] can take its place.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
             accepting.spawn(accept(listener, Arc::clone(&self.shared), stop.clone()));
         }
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = sleep(WATCH) => {}
-            }
-            if !self.engine.alive() {
-                return Err(Error::EngineStopped);
-            }
-        }
+        let watched = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            stopped = watch(&self.engine) => Err(stopped),
+        };
+        // On an error the listeners end with the set, at once.
+        watched?;
         while accepting.join_next().await.is_some() {}
         Ok(())
     }
+}
+
+/// Looks at the engine until it ended, or lets nobody in any more.
+async fn watch(engine: &Engine) -> Error {
+    let mut missed = 0;
+    for second in 1_u64.. {
+        sleep(WATCH).await;
+        if !engine.alive() {
+            break;
+        }
+        if second % PULSE_SECONDS == 0 {
+            missed = if engine.has_pulse().await { 0 } else { missed + 1 };
+            if missed == PULSES_MISSED {
+                break;
+            }
+        }
+    }
+    Error::EngineStopped
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
@@ -234,9 +252,10 @@ impl Shared {
 
     /// The bytes of a client that is through.
     async fn serve(&self, stream: Box<dyn Stream>, way: Admitted, peer: SocketAddr) {
-        let Admitted { version, engine, seat, place } = way;
-        let farewell = Farewell { leave: seat.leave(), packet: taken_over(version) };
-        if let Err(error) = splice(stream, engine, farewell, PATIENCE).await {
+        let Admitted { version, has_will, engine, seat, place } = way;
+        let packet_bytes_max = usize::try_from(self.door.packet_bytes_max).unwrap_or(usize::MAX);
+        let terms = Terms { version, has_will, packet_bytes_max, leave: seat.leave() };
+        if let Err(error) = splice(stream, engine, &terms, PATIENCE).await {
             tracing::debug!(%peer, %error, "a connection broke");
         }
         if seat.leave().is_cancelled() {

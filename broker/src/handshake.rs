@@ -25,8 +25,7 @@ const CONNACK_BYTES_MAX: usize = 4 * 1024;
 
 /// What a handshake needs, shared by all connections.
 pub(crate) struct Door {
-    pub(crate) engine_v4: SocketAddr,
-    pub(crate) engine_v5: SocketAddr,
+    pub(crate) engine: SocketAddr,
     pub(crate) engine_user: &'static str,
     pub(crate) engine_password: String,
     pub(crate) seats: Arc<Seats>,
@@ -60,6 +59,7 @@ pub(crate) enum Turned {
 /// A connection that is through: its way to the engine, its seat and its place.
 pub(crate) struct Admitted {
     pub(crate) version: Version,
+    pub(crate) has_will: bool,
     pub(crate) engine: TcpStream,
     pub(crate) seat: Seat,
     pub(crate) place: OwnedSemaphorePermit,
@@ -98,19 +98,16 @@ impl Door {
         if let Some(verifier) = verifier {
             self.check_password(connect, verifier).await?;
         }
-        // The engine drops such a client without a word.
-        if connect.client_id.contains(['+', '$', '#', '/']) {
+        // The engine drops such an id without a word, and the next client with it
+        // would lock everybody out.
+        if connect.session_of_nobody() || connect.client_id.contains(['+', '$', '#', '/']) {
             return Err(Refusal::ClientId);
         }
         let seat = self.seats.take(connect.client_id).await;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Full)?;
-        let addr = match connect.version {
-            Version::V4 => self.engine_v4,
-            Version::V5 => self.engine_v5,
-        };
-        let engine = TcpStream::connect(addr).await.map_err(|_| Refusal::Unavailable)?;
+        let engine = TcpStream::connect(self.engine).await.map_err(|_| Refusal::Unavailable)?;
         engine.set_nodelay(true).map_err(|_| Refusal::Unavailable)?;
-        Ok(Admitted { version: connect.version, engine, seat, place })
+        Ok(Admitted { version: connect.version, has_will: connect.has_will(), engine, seat, place })
     }
 
     async fn check_password(&self, connect: &Connect<'_>, verifier: &Arc<Verifier>) -> Result<(), Refusal> {
@@ -143,7 +140,7 @@ impl Door {
             return answer(client, &refused, Turned::EngineSilent).await;
         };
         let packet = match connect.version {
-            Version::V4 => [&[0x20, 2], body.as_slice()].concat(),
+            Version::V4 => wire::connack_for_old_client(&body).ok_or(Turned::EngineSilent)?,
             Version::V5 => {
                 let keep_alive = connect.keep_alive_changes().then_some(KEEP_ALIVE_LONGEST);
                 wire::connack_for_client(&body, self.packet_bytes_max, keep_alive).ok_or(Turned::EngineSilent)?
@@ -165,7 +162,11 @@ async fn answer<S: AsyncWrite + Unpin, T>(client: &mut S, packet: &[u8], turned:
 /// Reads the body of a packet of this kind; `None` when another packet comes, or
 /// its length is malformed or above the bound. Memory grows with what arrives,
 /// not with what is announced.
-async fn read_packet<S: AsyncRead + Unpin>(from: &mut S, kind: u8, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+pub(crate) async fn read_packet<S: AsyncRead + Unpin>(
+    from: &mut S,
+    kind: u8,
+    bytes_max: usize,
+) -> io::Result<Option<Vec<u8>>> {
     if from.read_u8().await? != kind {
         return Ok(None);
     }

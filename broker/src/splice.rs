@@ -1,12 +1,16 @@
-//! Copies bytes between a client and the engine until either side ends, or a
-//! newer connection takes the client's place.
+//! Carries packets between a client and the engine, through the translator,
+//! until either side ends, or a newer connection takes the client's place.
 //!
 //! - A client that does not take its bytes is let go after a while: rumqttd
 //!   looks at the keep-alive only between its writes, so a dead client with a
 //!   full socket would hold its place for ever.
 //! - It returns only when the engine closed its side (or had its time for it):
 //!   then the engine knows that this connection is over.
-//! - A replaced MQTT 5 client is told so, between two packets.
+//! - A replaced MQTT 5 client is told so; only whole packets are written, so
+//!   that this is always between two.
+//! - The engine hears a DISCONNECT only when there is a will to be dropped, and
+//!   only when nothing is under way (see [`settle`]); a closed connection says
+//!   the same to it, and safely.
 
 use std::io;
 use std::time::Duration;
@@ -15,12 +19,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::translate::{Broken, Flow, Ledger, Translator};
+use crate::wire::{Version, taken_over};
+
 /// How long either side may keep the other waiting.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience {
     /// One write makes no progress for so long.
     pub(crate) stalled: Duration,
-    /// The engine closes its side so long after we closed ours.
+    /// The engine closes its side so long after we closed ours, and answers the
+    /// last ping so long after a client's good-bye.
     pub(crate) linger: Duration,
 }
 
@@ -28,41 +36,66 @@ pub(crate) struct Patience {
 /// seconds the engine's last words.
 pub(crate) const PATIENCE: Patience = Patience { stalled: Duration::from_secs(60), linger: Duration::from_secs(2) };
 
-/// Bytes copied at a time.
+/// Bytes read at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// How much larger than a client's largest packet one of the engine's may be:
+/// it adds a subscription identifier, and counts its properties anew.
+const ENGINE_EXTRA_BYTES: usize = 1024;
+const PINGREQ: [u8; 2] = [0xc0, 0];
+const DISCONNECT: [u8; 2] = [0xe0, 0];
 
-/// When to stop for a newer connection, and what to say then (may be nothing).
-pub(crate) struct Farewell<'a> {
+/// What is known of a client that is through the handshake.
+pub(crate) struct Terms<'a> {
+    pub(crate) version: Version,
+    pub(crate) has_will: bool,
+    /// Largest packet that the client may send.
+    pub(crate) packet_bytes_max: usize,
+    /// When to stop for a newer connection.
     pub(crate) leave: &'a CancellationToken,
-    pub(crate) packet: &'a [u8],
 }
 
-/// Copies both ways until an end; then lets the engine finish.
-pub(crate) async fn splice<C, E>(client: C, engine: E, farewell: Farewell<'_>, patience: Patience) -> io::Result<()>
+/// Why the carrying ended.
+enum End {
+    /// The client said good-bye and wants no will.
+    GoodBye,
+    /// Anything else.
+    Lost,
+}
+
+/// Carries both ways until an end; then lets the engine finish.
+pub(crate) async fn splice<C, E>(client: C, engine: E, terms: &Terms<'_>, patience: Patience) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite,
     E: AsyncRead + AsyncWrite,
 {
     let (mut client_read, mut client_write) = split(client);
     let (mut engine_read, mut engine_write) = split(engine);
-    let ended = tokio::select! {
-        ended = up(&mut client_read, &mut engine_write, patience.stalled) => ended,
-        ended = down(&mut engine_read, &mut client_write, &farewell, patience.stalled) => ended,
+    let ledger = Ledger::default();
+    let mut upward = Translator::up(terms.version, &ledger, terms.packet_bytes_max);
+    let mut downward = Translator::down(terms.version, &ledger, terms.packet_bytes_max + ENGINE_EXTRA_BYTES);
+    let mut ended = tokio::select! {
+        ended = up(&mut client_read, &mut engine_write, &mut upward, patience.stalled) => ended,
+        ended = down(&mut engine_read, &mut client_write, &mut downward, terms, patience.stalled) => {
+            ended.map(|()| End::Lost)
+        }
     };
     // Whoever ended it: the engine hears the end, and what it still had to say
     // has nobody left to go to.
     let finished = timeout(patience.linger, async {
+        if terms.has_will && matches!(ended, Ok(End::GoodBye)) {
+            ended = settle(&mut engine_read, &mut engine_write, &mut downward, &ledger).await.map(|()| End::GoodBye);
+        }
         engine_write.shutdown().await?;
         tokio::io::copy(&mut engine_read, &mut tokio::io::sink()).await
     });
     if !matches!(finished.await, Ok(Ok(_))) {
         tracing::debug!("the broker engine did not close a connection in time");
     }
-    ended
+    ended.map(|_| ())
 }
 
 /// Client to engine, to the client's end.
-async fn up<R, W>(from: &mut R, to: &mut W, stalled: Duration) -> io::Result<()>
+async fn up<R, W>(from: &mut R, to: &mut W, packets: &mut Translator<'_>, stalled: Duration) -> io::Result<End>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -71,93 +104,82 @@ where
     loop {
         let n = from.read(&mut chunk).await?;
         let Some(bytes) = chunk.get(..n).filter(|bytes| !bytes.is_empty()) else {
-            return Ok(());
+            return Ok(End::Lost);
         };
-        timeout(stalled, to.write_all(bytes)).await??;
+        let mut out = Vec::with_capacity(n + 64);
+        let flow = packets.push(bytes, &mut out);
+        // What came before a packet that ends the connection was right.
+        timeout(stalled, to.write_all(&out)).await??;
+        match flow.map_err(broken)? {
+            Flow::Open => {}
+            Flow::Ended { with_will: true } => return Ok(End::Lost),
+            Flow::Ended { with_will: false } => return Ok(End::GoodBye),
+        }
     }
 }
 
 /// Engine to client, to the engine's end or the farewell.
-async fn down<R, W>(from: &mut R, to: &mut W, farewell: &Farewell<'_>, stalled: Duration) -> io::Result<()>
+async fn down<R, W>(
+    from: &mut R,
+    to: &mut W,
+    packets: &mut Translator<'_>,
+    terms: &Terms<'_>,
+    stalled: Duration,
+) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut packets = Boundaries::default();
     loop {
-        let leaving = farewell.leave.is_cancelled();
-        let n = if leaving {
-            if packets.between() {
-                timeout(stalled, to.write_all(farewell.packet)).await??;
+        let n = tokio::select! {
+            biased;
+            () = terms.leave.cancelled() => {
+                timeout(stalled, to.write_all(taken_over(terms.version))).await??;
                 return timeout(stalled, to.shutdown()).await?;
             }
-            timeout(stalled, from.read(&mut chunk)).await??
-        } else {
-            tokio::select! {
-                biased;
-                () = farewell.leave.cancelled() => continue,
-                n = from.read(&mut chunk) => n?,
-            }
+            n = from.read(&mut chunk) => n?,
         };
         let Some(bytes) = chunk.get(..n).filter(|bytes| !bytes.is_empty()) else {
             return timeout(stalled, to.shutdown()).await?;
         };
-        packets.pass(bytes);
+        let mut out = Vec::with_capacity(n + 64);
+        let flow = packets.push(bytes, &mut out);
         timeout(stalled, async {
-            to.write_all(bytes).await?;
+            to.write_all(&out).await?;
             to.flush().await
         })
         .await??;
-    }
-}
-
-/// Knows from the bytes that went by whether a packet is in the middle.
-#[derive(Default)]
-struct Boundaries {
-    at: Position,
-}
-
-#[derive(Default)]
-enum Position {
-    /// Between two packets.
-    #[default]
-    Between,
-    /// In the length, with its bits so far and the place of the next seven.
-    Length(usize, u32),
-    /// In the body, with so many bytes to come.
-    Body(usize),
-}
-
-impl Boundaries {
-    fn between(&self) -> bool {
-        matches!(self.at, Position::Between)
-    }
-
-    fn pass(&mut self, mut bytes: &[u8]) {
-        while let Some((&byte, rest)) = bytes.split_first() {
-            self.at = match self.at {
-                Position::Between => Position::Length(0, 0),
-                Position::Length(so_far, shift) => {
-                    // rumqttd writes lengths of four bytes at most.
-                    let length = so_far | usize::from(byte & 0x7f).unbounded_shl(shift);
-                    match (byte & 0x80 != 0, length) {
-                        (true, _) => Position::Length(length, shift + 7),
-                        (false, 0) => Position::Between,
-                        (false, _) => Position::Body(length),
-                    }
-                }
-                Position::Body(left) => {
-                    let (_, after) = bytes.split_at(left.min(bytes.len()));
-                    let left = left - (bytes.len() - after.len());
-                    bytes = after;
-                    self.at = if left == 0 { Position::Between } else { Position::Body(left) };
-                    continue;
-                }
-            };
-            bytes = rest;
+        if flow.map_err(broken)? != Flow::Open {
+            return timeout(stalled, to.shutdown()).await?;
         }
     }
+}
+
+/// Drops the will of a client that said good-bye. The engine's router dies when
+/// a connection that it has just let go reports that it is ready for more, which
+/// one does in the middle of a flood: so a ping goes round first, and its answer
+/// comes after what was under way.
+async fn settle<R, W>(from: &mut R, to: &mut W, packets: &mut Translator<'_>, ledger: &Ledger) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    ledger.ping();
+    to.write_all(&PINGREQ).await?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while !ledger.all_pings_answered() {
+        let n = from.read(&mut chunk).await?;
+        let Some(bytes) = chunk.get(..n).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(());
+        };
+        packets.push(bytes, &mut Vec::new()).map_err(broken)?;
+    }
+    to.write_all(&DISCONNECT).await
+}
+
+fn broken(_: Broken) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a packet that is malformed, too large or not allowed now")
 }
 
 #[cfg(test)]
@@ -169,7 +191,11 @@ mod tests {
 
     async fn run(client: tokio::io::DuplexStream, engine: tokio::io::DuplexStream) -> io::Result<()> {
         let leave = CancellationToken::new();
-        splice(client, engine, Farewell { leave: &leave, packet: b"" }, SHORT).await
+        splice(client, engine, &terms(&leave, false), SHORT).await
+    }
+
+    fn terms(leave: &CancellationToken, has_will: bool) -> Terms<'_> {
+        Terms { version: Version::V5, has_will, packet_bytes_max: 1000, leave }
     }
 
     #[tokio::test]
@@ -177,15 +203,15 @@ mod tests {
         let (client, mut outside) = duplex(64);
         let (engine, mut inside) = duplex(64);
         let both = async {
-            outside.write_all(b"to the engine").await.unwrap();
-            let mut got = [0; 13];
+            outside.write_all(b"\xc0\0").await.unwrap();
+            let mut got = [0; 2];
             inside.read_exact(&mut got).await.unwrap();
-            assert_eq!(&got, b"to the engine");
-            inside.write_all(b"answer").await.unwrap();
+            assert_eq!(&got, b"\xc0\0");
+            inside.write_all(b"\xd0\0").await.unwrap();
             drop(inside);
             let mut got = Vec::new();
             outside.read_to_end(&mut got).await.unwrap();
-            assert_eq!(got, b"answer");
+            assert_eq!(got, b"\xd0\0");
         };
         let (spliced, ()) = tokio::join!(run(client, engine), both);
         spliced.unwrap();
@@ -195,7 +221,7 @@ mod tests {
     async fn a_client_that_takes_nothing_is_let_go() {
         let (client, _outside) = duplex(64);
         let (engine, mut inside) = duplex(64);
-        let feeding = async move { while inside.write_all(&[0; 64]).await.is_ok() {} };
+        let feeding = async move { while inside.write_all(b"\xd0\0").await.is_ok() {} };
         let (spliced, ()) = tokio::join!(run(client, engine), feeding);
         assert_eq!(spliced.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
@@ -228,36 +254,58 @@ mod tests {
         let (client, mut outside) = duplex(64);
         let (engine, mut inside) = duplex(64);
         let leave = CancellationToken::new();
-        let farewell = Farewell { leave: &leave, packet: b"bye" };
         let scene = async {
-            inside.write_all(b"\x30\x04ab").await.unwrap();
-            let mut got = [0; 4];
+            inside.write_all(b"\xd0\0\x30\x04\0\x01").await.unwrap();
+            let mut got = [0; 2];
             outside.read_exact(&mut got).await.unwrap();
             leave.cancel();
-            inside.write_all(b"cd").await.unwrap();
             let mut got = Vec::new();
             outside.read_to_end(&mut got).await.unwrap();
-            assert_eq!(got, b"cdbye");
+            assert_eq!(got, taken_over(Version::V5), "and nothing of the half packet");
             drop(inside);
         };
-        let (spliced, ()) = tokio::join!(splice(client, engine, farewell, SHORT), scene);
+        let terms = terms(&leave, false);
+        let (spliced, ()) = tokio::join!(splice(client, engine, &terms, SHORT), scene);
         spliced.unwrap();
     }
 
-    #[test]
-    fn boundaries_are_found_however_the_bytes_are_cut() {
-        let mut stream = b"\xd0\x00\x30\x03abc\x30\x80\x01".to_vec();
-        stream.extend([7; 128]);
-        let ends = [0, 2, 7, stream.len()];
-        for step in 1..stream.len() {
-            let mut boundaries = Boundaries::default();
-            let mut seen = 0;
-            for cut in stream.chunks(step) {
-                assert_eq!(boundaries.between(), ends.contains(&seen), "step {step} at {seen}");
-                boundaries.pass(cut);
-                seen += cut.len();
-            }
-            assert!(boundaries.between());
+    #[tokio::test]
+    async fn a_good_bye_drops_the_will_once_nothing_is_under_way() {
+        let (client, mut outside) = duplex(64);
+        let (engine, mut inside) = duplex(64);
+        let leave = CancellationToken::new();
+        let scene = async {
+            outside.write_all(b"\xe0\0").await.unwrap();
+            let mut got = [0; 2];
+            inside.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, PINGREQ);
+            inside.write_all(b"\x30\x05\0\x01t\0x\xd0\0").await.unwrap();
+            let mut got = Vec::new();
+            inside.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, DISCONNECT);
+            drop(inside);
+        };
+        let terms = terms(&leave, true);
+        let (spliced, ()) = tokio::join!(splice(client, engine, &terms, SHORT), scene);
+        spliced.unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_a_will_or_when_it_is_asked_for_the_engine_hears_only_the_end() {
+        for (bye, has_will) in [(&b"\xe0\0"[..], false), (b"\xe0\x01\x04", true), (b"\x20\0", true)] {
+            let (client, mut outside) = duplex(64);
+            let (engine, mut inside) = duplex(64);
+            let leave = CancellationToken::new();
+            let scene = async {
+                outside.write_all(bye).await.unwrap();
+                let mut got = Vec::new();
+                inside.read_to_end(&mut got).await.unwrap();
+                assert_eq!(got, b"", "{bye:x?}");
+                drop(inside);
+            };
+            let terms = terms(&leave, has_will);
+            let (spliced, ()) = tokio::join!(splice(client, engine, &terms, SHORT), scene);
+            assert_eq!(spliced.is_err(), bye == b"\x20\0");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The few MQTT packets that the front itself reads and writes: CONNECT and
-//! CONNACK, as bytes. Parsing never allocates more than the packet and answers
+//! The bytes of MQTT: CONNECT and CONNACK, which the front itself reads and
+//! writes, and the fields that every packet is made of. Parsing never allocates more than the packet and answers
 //! `None` for anything malformed; what the front does not change is copied
 //! byte for byte.
 
@@ -9,7 +9,12 @@ pub(crate) const KEEP_ALIVE_LONGEST: u16 = u16::MAX;
 const USERNAME: u8 = 0b1000_0000;
 const PASSWORD: u8 = 0b0100_0000;
 const WILL: u8 = 0b0000_0100;
+const CLEAN: u8 = 0b0000_0010;
 const RESERVED: u8 = 0b0000_0001;
+
+/// The property "session expiry: never", which is what MQTT 3.1.1 means by a
+/// session that is not clean.
+const SESSION_FOR_EVER: [u8; 5] = [0x11, 0xff, 0xff, 0xff, 0xff];
 
 const SERVER_KEEP_ALIVE: u8 = 0x13;
 const AUTHENTICATION_METHOD: u8 = 0x15;
@@ -131,6 +136,12 @@ impl<'a> Connect<'a> {
         Some(Self { version, flags, keep_alive, properties, client_id, will, user, password })
     }
 
+    /// What a client with this id says that wants nothing else.
+    pub(crate) fn clean(client_id: &'a str) -> Self {
+        let (version, flags, keep_alive) = (Version::V5, CLEAN, KEEP_ALIVE_LONGEST);
+        Self { version, flags, keep_alive, properties: Vec::new(), client_id, will: &[], user: None, password: None }
+    }
+
     /// Whether the client asks for enhanced authentication, which nobody here does.
     pub(crate) fn wants_authentication_exchange(&self) -> bool {
         self.properties.iter().any(|property| property.id == AUTHENTICATION_METHOD)
@@ -141,25 +152,37 @@ impl<'a> Connect<'a> {
         self.keep_alive == 0
     }
 
-    /// The packet for the engine: same client, the engine's own credentials, no
-    /// offer of topic aliases, and a keep-alive that the engine accepts.
+    /// Whether the broker is to speak for this client when it is lost.
+    pub(crate) fn has_will(&self) -> bool {
+        self.flags & WILL != 0
+    }
+
+    /// Whether MQTT 3.1.1 forbids this: no id, and a session to come back to.
+    pub(crate) fn session_of_nobody(&self) -> bool {
+        self.version == Version::V4 && self.client_id.is_empty() && self.flags & CLEAN == 0
+    }
+
+    /// The packet for the engine, in MQTT 5 whatever the client speaks: same
+    /// client, the engine's own credentials, no offer of topic aliases, and a
+    /// keep-alive that the engine accepts.
     pub(crate) fn for_engine(&self, user: &str, password: &str) -> Vec<u8> {
         let mut body = Vec::with_capacity(256);
         put_binary(&mut body, b"MQTT");
-        body.push(match self.version {
-            Version::V4 => 4,
-            Version::V5 => 5,
-        });
+        body.push(5);
         body.push(self.flags | USERNAME | PASSWORD);
         let keep_alive = if self.keep_alive == 0 { KEEP_ALIVE_LONGEST } else { self.keep_alive };
         body.extend(keep_alive.to_be_bytes());
-        if self.version == Version::V5 {
-            let kept = self.properties.iter().filter(|p| p.id != TOPIC_ALIAS_MAXIMUM);
-            let kept: Vec<u8> = kept.flat_map(|p| p.bytes).copied().collect();
-            put_length(&mut body, kept.len());
-            body.extend(kept);
+        let kept = self.properties.iter().filter(|p| p.id != TOPIC_ALIAS_MAXIMUM);
+        let mut kept: Vec<u8> = kept.flat_map(|p| p.bytes).copied().collect();
+        if self.version == Version::V4 && self.flags & CLEAN == 0 {
+            kept.extend(SESSION_FOR_EVER);
         }
+        put_length(&mut body, kept.len());
+        body.extend(kept);
         put_binary(&mut body, self.client_id.as_bytes());
+        if self.version == Version::V4 && self.has_will() {
+            body.push(0);
+        }
         body.extend(self.will);
         put_binary(&mut body, user.as_bytes());
         put_binary(&mut body, password.as_bytes());
@@ -188,6 +211,22 @@ pub(crate) fn connack_for_client(body: &[u8], packet_bytes_max: u32, keep_alive:
     Some(packet(0x20, &answer))
 }
 
+/// The engine's CONNACK for an MQTT 3.1.1 client: session present, and the
+/// nearest of the five codes.
+pub(crate) fn connack_for_old_client(body: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader(body);
+    let (flags, reason) = (reader.u8()?, reader.u8()?);
+    let code = match reason {
+        0 => 0,
+        0x84 => 1,
+        0x85 => 2,
+        0x86 => 4,
+        0x87 | 0x8a | 0x8c => 5,
+        _ => 3,
+    };
+    Some(vec![0x20, 2, flags & 1, code])
+}
+
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![first];
     put_length(&mut packet, body.len());
@@ -197,7 +236,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 
 /// Appends a variable byte integer. Every length here comes from a packet that
 /// was itself bounded, so it fits four bytes.
-fn put_length(out: &mut Vec<u8>, mut length: usize) {
+pub(crate) fn put_length(out: &mut Vec<u8>, mut length: usize) {
     while length > 0x7f {
         out.push((length & 0x7f) as u8 | 0x80);
         length >>= 7;
@@ -214,22 +253,22 @@ fn put_binary(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// One property of MQTT 5: its identifier, and all its bytes with it.
-struct Property<'a> {
-    id: u8,
-    bytes: &'a [u8],
+pub(crate) struct Property<'a> {
+    pub(crate) id: u8,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// Takes fields off the front of a slice; `None` when there is too little.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(n)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(crate) fn u8(&mut self) -> Option<u8> {
         self.take(1)?.first().copied()
     }
 
@@ -237,16 +276,21 @@ impl<'a> Reader<'a> {
         Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
     }
 
-    fn binary(&mut self) -> Option<&'a [u8]> {
+    /// A packet id, which is never 0.
+    pub(crate) fn id(&mut self) -> Option<u16> {
+        self.u16().filter(|&id| id != 0)
+    }
+
+    pub(crate) fn binary(&mut self) -> Option<&'a [u8]> {
         let length = self.u16()?;
         self.take(usize::from(length))
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(crate) fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.binary()?).ok().filter(|text| !text.contains('\0'))
     }
 
-    fn length(&mut self) -> Option<usize> {
+    pub(crate) fn length(&mut self) -> Option<usize> {
         let mut value = 0;
         for shift in [0, 7, 14, 21] {
             let byte = self.u8()?;
@@ -258,7 +302,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn properties(&mut self) -> Option<Vec<Property<'a>>> {
+    pub(crate) fn properties(&mut self) -> Option<Vec<Property<'a>>> {
         let length = self.length()?;
         let mut inner = Reader(self.take(length)?);
         let mut found = Vec::new();
@@ -319,6 +363,27 @@ mod tests {
         let packet = connect.for_engine("me", "key");
         assert_eq!(packet.get(..2), Some(&[0x10, u8::try_from(expected.len()).unwrap()][..]));
         assert_eq!(packet.get(2..), Some(&expected[..]));
+    }
+
+    #[test]
+    fn an_old_connect_becomes_a_new_one() {
+        let body = b"\0\x04MQTT\x04\x2c\0\x0a\0\x02id\0\x01t\0\x02wp";
+        let connect = Connect::parse(body, Version::V4).unwrap();
+        let mut expected = b"\0\x04MQTT\x05\xec\0\x0a\x05\x11\xff\xff\xff\xff\0\x02id".to_vec();
+        expected.extend(b"\0\0\x01t\0\x02wp\0\x02me\0\x03key");
+        assert_eq!(connect.for_engine("me", "key").get(2..), Some(&expected[..]));
+        let clean = Connect::parse(b"\0\x04MQTT\x04\x02\0\x0a\0\x01i", Version::V4).unwrap();
+        let expected = b"\0\x04MQTT\x05\xc2\0\x0a\0\0\x01i\0\x01u\0\x01p";
+        assert_eq!(clean.for_engine("u", "p").get(2..), Some(&expected[..]));
+    }
+
+    #[test]
+    fn an_old_client_gets_an_old_connack() {
+        for (reason, code) in [(0, 0), (0x84, 1), (0x85, 2), (0x88, 3), (0x97, 3), (0x86, 4), (0x87, 5), (0x8c, 5)] {
+            let from_engine = [1, reason, 3, 0x22, 0x10, 0];
+            assert_eq!(connack_for_old_client(&from_engine), Some(vec![0x20, 2, 1, code]));
+        }
+        assert_eq!(connack_for_old_client(&[0]), None);
     }
 
     #[test]

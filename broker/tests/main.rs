@@ -8,3 +8,4 @@ mod mosquitto;
 mod raw;
 mod support;
 mod tls;
+mod versions;

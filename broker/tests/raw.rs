@@ -24,6 +24,8 @@ pub(crate) struct Hello {
     pub(crate) will: Option<(String, String)>,
     /// MQTT 5 properties, without their length.
     pub(crate) properties: Vec<u8>,
+    /// MQTT 5 properties of the will, without their length.
+    pub(crate) will_properties: Vec<u8>,
 }
 
 impl Hello {
@@ -36,6 +38,7 @@ impl Hello {
             clean: true,
             will: None,
             properties: Vec::new(),
+            will_properties: Vec::new(),
         }
     }
 
@@ -51,7 +54,8 @@ impl Hello {
         if let Some((topic, payload)) = &self.will {
             flags |= 0b0010_1100;
             if self.version == 5 {
-                tail.push(0);
+                tail.push(u8::try_from(self.will_properties.len()).unwrap());
+                tail.extend(&self.will_properties);
             }
             put(&mut tail, topic.as_bytes());
             put(&mut tail, payload.as_bytes());
@@ -80,6 +84,15 @@ pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) retain: bool,
+}
+
+/// How a message is published.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct How<'a> {
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    /// MQTT 5 properties, without their length.
+    pub(crate) properties: &'a [u8],
 }
 
 pub(crate) struct Raw {
@@ -151,6 +164,10 @@ impl Raw {
             if first & 0xf0 == 0x30 {
                 self.keep(first, &body).await;
             }
+            // The end of a message at QoS 2.
+            if first & 0xf0 == 0x60 {
+                self.send(&packet(0x70, body.get(..2).unwrap())).await;
+            }
             if first & 0xf0 == kind {
                 return Some(body);
             }
@@ -162,7 +179,8 @@ impl Raw {
         let (topic, mut rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
         if first & 0x06 != 0 {
             let (id, after) = rest.split_at(2);
-            self.send(&packet(0x40, id)).await;
+            let answer = if first & 0x06 == 0x02 { 0x40 } else { 0x50 };
+            self.send(&packet(answer, id)).await;
             rest = after;
         }
         if self.version == 5 {
@@ -188,6 +206,32 @@ impl Raw {
         self.send(&packet(0x32 | u8::from(retain), &body)).await;
         let ack = self.until(0x40).await?;
         Some(ack.get(2).copied().unwrap_or(0))
+    }
+
+    /// Publishes with these properties (MQTT 5) at this QoS and waits for the
+    /// last acknowledgement there is.
+    pub(crate) async fn publish_with(&mut self, topic: &str, payload: &[u8], how: How<'_>) {
+        let mut body = Vec::new();
+        put(&mut body, topic.as_bytes());
+        self.next_id += 1;
+        if how.qos > 0 {
+            body.extend(self.next_id.to_be_bytes());
+        }
+        if self.version == 5 {
+            body.push(u8::try_from(how.properties.len()).unwrap());
+            body.extend(how.properties);
+        }
+        body.extend(payload);
+        self.send(&packet(0x30 | how.qos << 1 | u8::from(how.retain), &body)).await;
+        match how.qos {
+            0 => {}
+            1 => assert_eq!(self.until(0x40).await.unwrap(), self.next_id.to_be_bytes()),
+            _ => {
+                assert_eq!(self.until(0x50).await.unwrap(), self.next_id.to_be_bytes());
+                self.send(&packet(0x62, &self.next_id.to_be_bytes())).await;
+                assert_eq!(self.until(0x70).await.unwrap(), self.next_id.to_be_bytes());
+            }
+        }
     }
 
     /// The bytes of a publish at QoS 0.
