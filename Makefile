@@ -69,9 +69,10 @@ demo: ## one retained message becomes a running PostgreSQL; leaves it running
 demo-down: ## removes what the demo created, from the list it kept
 	@deploy/scripts/demo-down
 
-bench: setup ## name, value, unit
+bench: export PGMOOR_CATALOGUE = $(CURDIR)/.state/catalogue.json
+bench: setup ## name, value, unit; BENCH_ROUNDS times a database by message and one by hand (5)
 	@deploy/images/build
-	$(CARGO) bench --locked --workspace
+	$(CARGO) bench --locked --bench plan --bench first_sql
 
 soak: export PGMOOR_TEST_CATALOGUE = $(CURDIR)/.state/catalogue.json
 soak: setup-test ## the tests that touch the world, SOAK_COUNT times; ends at the first failure
