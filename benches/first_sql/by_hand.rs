@@ -225,13 +225,10 @@ impl ByHand {
             if let Attributes::EtcdUser { name, prefix, .. } = &resource.attributes {
                 unless_gone(self.etcd.delete_user(&self.target, name).await)?;
                 unless_gone(self.etcd.delete_prefix(&self.target, prefix).await)?;
+            } else if let Attributes::Service(service) = &resource.attributes {
+                let directory = layout::instance_directory(&self.facts.data_dir, &service.hostname);
+                self.host.remove_directory(&directory).await?;
             }
-        }
-        for instance in graph.in_order().filter_map(|resource| match &resource.attributes {
-            Attributes::Service(service) => Some(service.hostname.clone()),
-            _ => None,
-        }) {
-            self.host.remove_directory(&layout::instance_directory(&self.facts.data_dir, &instance)).await?;
         }
         Ok(())
     }

@@ -48,9 +48,9 @@ pub(super) async fn until_superuser_made(
     until_works(&config, connector.clone(), WRITE).await?;
     superuser_is_in();
     let role = format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{}'", database.password);
-    once(&config, connector.clone(), &role).await?;
+    Box::pin(once(&config, connector.clone(), &role)).await?;
     // Not in one string with the role: it cannot run in a transaction.
-    once(&config, connector, &format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await
+    Box::pin(once(&config, connector, &format!("CREATE DATABASE {DATABASE} OWNER {ROLE}"))).await
 }
 
 fn at(database: &Database) -> Config {
@@ -71,7 +71,7 @@ where
     let tries = async {
         loop {
             ticks.tick().await;
-            match once(config, tls.clone(), statements).await {
+            match Box::pin(once(config, tls.clone(), statements)).await {
                 Ok(()) => return,
                 Err(error) => last = Some(error),
             }
