@@ -146,7 +146,8 @@ fn seen(document: &Value, certificate: Digest) -> Option<PatroniSeen> {
 impl Patroni for Rest {
     async fn status(&self, at: &Endpoint) -> Result<PatroniSeen> {
         let act = format!("ask Patroni of {} for its status", at.server_name);
-        let request = Request { method: Method::GET, path: "patroni", body: None, deadline: ANSWER_DEADLINE };
+        // The same document as `/patroni`, which however asks a Postgres that is starting again only after a second.
+        let request = Request { method: Method::GET, path: "health", body: None, deadline: ANSWER_DEADLINE };
         let answer = self.ask(at, &act, request).await?;
         // An instance that does not run says so with 503 and the same document.
         let document = serde_json::from_str::<Value>(&answer.text).ok();
