@@ -2,4 +2,14 @@
 
 #![cfg(test)]
 
+mod conformance;
+#[path = "../support/daemon.rs"]
+mod daemon;
+#[path = "../support/docker.rs"]
+mod docker;
 mod drivers;
+mod scenarios;
+#[path = "../conformance/suite/mod.rs"]
+mod suite;
+#[path = "../support/wire.rs"]
+mod wire;

@@ -51,6 +51,8 @@ pub(super) struct Container {
     pub(super) address: Option<IpAddr>,
     pub(super) started_ms: i64,
     pub(super) healthy: bool,
+    /// When Swarm, which wants it gone, tells it to stop.
+    pub(super) stop_due: Option<i64>,
     /// When the program in it is up; none once it is, or once it has failed.
     pub(super) boot_due: Option<i64>,
     pub(super) process: Process,
@@ -81,8 +83,10 @@ impl Container {
             Life::Stopping(due) => Some(due),
             Life::Exited => None,
             Life::Running => match &self.process {
-                Process::Postgres(instance) => [self.boot_due, instance.due()].into_iter().flatten().min(),
-                Process::Plain | Process::Etcd { .. } => self.boot_due,
+                Process::Postgres(instance) => {
+                    [self.stop_due, self.boot_due, instance.due()].into_iter().flatten().min()
+                }
+                Process::Plain | Process::Etcd { .. } => [self.stop_due, self.boot_due].into_iter().flatten().min(),
             },
         }
     }
@@ -135,6 +139,7 @@ impl State {
             address: bridged.then(|| IpAddr::V4(Ipv4Addr::new(172, 17, high, low))),
             started_ms: self.now_ms,
             healthy: false,
+            stop_due: None,
             boot_due: Some(self.now_ms + self.options.delays.start_ms),
             process: Process::Plain,
             attributes,
@@ -170,7 +175,17 @@ impl State {
         self.emit("container", action, attributes);
     }
 
-    pub(super) fn stop_container(&mut self, id: &str) {
+    /// Swarm wants a container gone: it acts a moment later, and until then the container goes on serving.
+    pub(super) fn order_stop(&mut self, id: &str) {
+        let due = self.now_ms + self.options.delays.orchestrate_ms;
+        if let Some(container) = self.containers.get_mut(id)
+            && container.is_running()
+        {
+            container.stop_due.get_or_insert(due);
+        }
+    }
+
+    fn stop_container(&mut self, id: &str) {
         let (now, delay) = (self.now_ms, self.options.delays.stop_ms);
         if let Some(container) = self.containers.get_mut(id)
             && container.is_running()
@@ -189,6 +204,7 @@ impl State {
             let Some(container) = self.containers.get(&id) else { continue };
             match container.life {
                 Life::Stopping(due) if due <= self.now_ms => self.exit_container(&id, None),
+                Life::Running if container.stop_due.is_some_and(|due| due <= self.now_ms) => self.stop_container(&id),
                 Life::Running if container.boot_due.is_some_and(|due| due <= self.now_ms) => self.boot(&id),
                 Life::Running | Life::Stopping(_) | Life::Exited => {}
             }

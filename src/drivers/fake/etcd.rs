@@ -184,9 +184,14 @@ impl Etcd for World {
     async fn user(&self, target: &EtcdTarget, name: &str, password: &Secret) -> Result<Option<UserSeen>> {
         let about = format!("look at etcd user {name}");
         self.call(System::Etcd, "etcd.user", about, |state| {
-            let user = state.etcd_open(target)?.users.get(name);
-            Ok(user
-                .map(|user| UserSeen { prefixes: user.prefixes.clone(), password_matches: user.password == *password }))
+            let data = state.etcd_open(target)?;
+            let Some(user) = data.users.get(name) else { return Ok(None) };
+            if !data.authentication {
+                // Nothing checks a password then, so nothing can be said about it.
+                return Err(Refusal::Unreachable("authentication is off, so the password cannot be tried".to_owned()));
+            }
+            let password_matches = user.password == *password;
+            Ok(Some(UserSeen { prefixes: user.prefixes.clone(), password_matches }))
         })
         .await
     }

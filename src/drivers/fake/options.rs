@@ -44,6 +44,8 @@ pub struct Delays {
     pub prepare_ms: i64,
     /// From the container to a first successful health check.
     pub start_ms: i64,
+    /// From Swarm's answer to what it does about a container that it wants gone.
+    pub orchestrate_ms: i64,
     /// How long a container takes to stop; never longer than its grace period.
     pub stop_ms: i64,
     /// `initdb` and Patroni's bootstrap.
@@ -61,6 +63,7 @@ impl Delays {
     pub const SHORT: Self = Self {
         prepare_ms: 20,
         start_ms: 20,
+        orchestrate_ms: 15,
         stop_ms: 30,
         initdb_ms: 50,
         postgres_ms: 20,
@@ -72,6 +75,7 @@ impl Delays {
     pub const REALISTIC: Self = Self {
         prepare_ms: 300,
         start_ms: 400,
+        orchestrate_ms: 150,
         stop_ms: 600,
         initdb_ms: 1200,
         postgres_ms: 300,

@@ -1,4 +1,4 @@
-//! Parameters that only a start of Postgres takes in, and those that Patroni passes on the command line.
+//! Parameters that only a start of Postgres takes in, and the libraries that it brings.
 
 /// Parameters of context `postmaster` in PostgreSQL 17 (`postgres --describe-config`), and of extensions in the image.
 const POSTMASTER: [&str; 69] = [
@@ -73,32 +73,12 @@ const POSTMASTER: [&str; 69] = [
     "wal_segment_size",
 ];
 
-/// Patroni passes these on Postgres's command line, so Postgres's own `pending_restart` never names them.
-const COMMAND_LINE: [&str; 11] = [
-    "cluster_name",
-    "listen_addresses",
-    "max_connections",
-    "max_locks_per_transaction",
-    "max_prepared_transactions",
-    "max_replication_slots",
-    "max_wal_senders",
-    "max_worker_processes",
-    "port",
-    "track_commit_timestamp",
-    "wal_level",
-];
-
 /// Libraries that PostgreSQL itself brings.
 const LIBRARIES: [&str; 4] = ["auth_delay", "auto_explain", "pg_prewarm", "pg_stat_statements"];
 
 /// Whether only a start takes this parameter in.
 pub(super) fn needs_restart(name: &str) -> bool {
     POSTMASTER.contains(&name)
-}
-
-/// Whether Postgres itself sees that a new value of this parameter waits.
-pub(super) fn postgres_sees(name: &str) -> bool {
-    !COMMAND_LINE.contains(&name) && name != "wal_log_hints"
 }
 
 /// Whether PostgreSQL itself brings this library.

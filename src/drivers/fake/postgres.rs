@@ -9,7 +9,6 @@ use super::call::{Outcome, Refusal, System};
 use super::cluster::{Cluster, Database, Extension, Role};
 use super::hba;
 use super::instance::{Instance, Server};
-use super::parameters;
 use super::state::State;
 use crate::drivers::postgres::{DatabaseSeen, ExtensionSeen, Postgres, RoleSeen, ServerSeen};
 use crate::drivers::{Endpoint, Result};
@@ -72,7 +71,7 @@ impl State {
         Ok(ServerSeen {
             config: server.parameters.get("pgmoor.config").cloned(),
             in_recovery: false,
-            pending_restart: server.pending.iter().filter(|name| parameters::postgres_sees(name)).cloned().collect(),
+            pending_restart: server.pending.iter().cloned().collect(),
             started_ms: server.started_ms,
             version: self.postgres_version(&image),
             configuration_errors: server.errors.clone(),
@@ -183,7 +182,8 @@ fn role_seen(name: &str, role: &Role, asked: Option<&Secret>) -> RoleSeen {
         name: name.to_owned(),
         flags: role.flags,
         member_of: role.member_of.clone(),
-        password_matches: asked.is_some() && role.password.as_ref() == asked,
+        // Nothing is wrong with a password that nobody asked about.
+        password_matches: asked.is_none() || role.password.as_ref() == asked,
     };
     RoleSeen { attributes, managed: role.managed }
 }

@@ -190,7 +190,7 @@ impl State {
             }
         }
         for container in stopping {
-            self.stop_container(&container);
+            self.order_stop(&container);
         }
     }
 

@@ -1,12 +1,18 @@
 //! Services and networks.
 
+use std::time::Duration;
+
 use super::super::refresh::marks;
 use super::{Task, failed};
+use crate::drivers::swarm::Labels;
 use crate::drivers::{Error, Result};
 use crate::model::service::ServiceAttributes;
 use crate::model::{Attributes, Resource};
 use crate::plan::Action;
 use crate::world::APPLIED_LABEL;
+
+/// The pause between two looks at a container that Swarm is about to replace.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Makes it what is described.
 pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
@@ -28,13 +34,33 @@ async fn service(task: &Task, wanted: &ServiceAttributes) -> Result<()> {
     // A lost answer to an earlier create looks like a taken name: what is there now decides.
     let live = swarm.services(&task.world.selector(&task.scope)).await?;
     if let Some(live) = live.into_iter().find(|live| live.attributes.name == wanted.name) {
-        return swarm.update_service(&live.id, &marked).await;
+        let old = task.world.container(&wanted.name).await?;
+        swarm.update_service(&live.id, &marked).await?;
+        return match old {
+            Some(old) if replaces(&live.attributes, &marked) => stopped(task, wanted, &old.id).await,
+            Some(_) | None => Ok(()),
+        };
     }
     if task.step.action == Action::Update {
         return Err(failed(task, "the service is gone"));
     }
     unmounted(task, wanted).await?;
     swarm.create_service(&marked).await.map(|_id| ())
+}
+
+/// Whether an update from one to the other gives another container: all but the service's own labels does.
+fn replaces(live: &ServiceAttributes, wanted: &ServiceAttributes) -> bool {
+    let unlabelled = |service: &ServiceAttributes| ServiceAttributes { labels: Labels::new(), ..service.clone() };
+    unlabelled(live) != unlabelled(wanted)
+}
+
+/// Waits until Swarm has acted on an update: it answers before, and for that while the old container goes on serving,
+/// which whoever comes next would take for the new one. The step's deadline ends it.
+async fn stopped(task: &Task, service: &ServiceAttributes, old: &str) -> Result<()> {
+    while task.world.container(&service.name).await?.is_some_and(|container| container.id == old) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Rule 3: one data directory, one Postgres. A service that is made while a container of its predecessor is still

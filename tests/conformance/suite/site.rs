@@ -116,7 +116,7 @@ impl<'a, B: Bench> Site<'a, B> {
                 config = Some(attributes.clone());
             }
         }
-        let database = DatabaseId::parse("shop").unwrap();
+        let database = DatabaseId::parse(&format!("shop-{}", self.bench.fleet())).unwrap();
         let instance = InstanceId::derive(&database, &NodeName::parse("n1").unwrap(), &self.facts.host);
         let service = self.labelled(&service.unwrap());
         let (patroni, postgres) = self.endpoints(&instance, &service.name).await;
@@ -125,12 +125,15 @@ impl<'a, B: Bench> Site<'a, B> {
         shop
     }
 
-    /// Waits until Postgres serves as a primary, as Patroni sees it too.
+    /// Waits until Postgres serves as a primary, and Patroni has finished its bootstrap: until it takes the leader's
+    /// key, it makes roles, and then writes the configuration that it started with over whatever came since.
     pub(super) async fn serves(&self, shop: &Shop) {
-        let drivers = self.bench.drivers();
+        let (drivers, target) = (self.bench.drivers(), self.etcd().await);
+        let leader = format!("{}leader", shop.config.prefix);
         until("Postgres serves", async || {
             let up = drivers.postgres.server(&shop.postgres).await.is_ok_and(|server| !server.in_recovery);
             up && drivers.patroni.status(&shop.patroni).await.is_ok_and(|seen| seen.role == "primary")
+                && drivers.etcd.get(&target, &leader).await.is_ok_and(|key| key.is_some())
         })
         .await;
     }
@@ -164,7 +167,7 @@ impl<'a, B: Bench> Site<'a, B> {
 
     fn graph(&self) -> Graph {
         let catalogue = catalogue::embedded().unwrap();
-        let id = DatabaseId::parse("shop").unwrap();
+        let id = DatabaseId::parse(&format!("shop-{}", self.bench.fleet())).unwrap();
         let context = Context {
             catalogue: &catalogue,
             host: &self.facts.host,

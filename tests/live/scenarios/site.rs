@@ -1,0 +1,159 @@
+//! A daemon on real Docker, and what a person with a shell on its host can see.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pgmoor::domain::credentials::Credentials;
+
+use crate::daemon::{Daemon, Options, until};
+use crate::docker::{Sweep, docker};
+
+/// The daemon and everything that it makes. The order of the fields is the order in which they end: the daemon first,
+/// or it would make again what is swept away; the directory, which containers have mounted, last.
+pub(super) struct Site {
+    pub(super) daemon: Daemon,
+    pub(super) fleet: String,
+    _sweep: Sweep,
+}
+
+impl Site {
+    /// A daemon with its own broker, or with a mosquitto.
+    pub(super) fn start(mosquitto: bool) -> Self {
+        let daemon = Daemon::start(Options { drivers: "docker", mosquitto });
+        let fleet = daemon.wire.root.rsplit('/').next().unwrap().to_owned();
+        Self { daemon, _sweep: Sweep { fleet: fleet.clone() }, fleet }
+    }
+
+    /// The id of a database: names of networks and services are the whole Swarm's, which other fleets use too.
+    pub(super) fn id(&self, database: &str) -> String {
+        format!("{database}-{}", self.fleet)
+    }
+
+    /// Publishes a spec and waits until it is applied.
+    pub(super) fn apply(&self, database: &str, spec: &str) -> serde_json::Value {
+        self.daemon.apply(&self.id(database), spec)
+    }
+
+    /// Publishes a spec that must be refused; gives the codes of its faults.
+    pub(super) fn refused(&self, database: &str, spec: &str) -> Vec<String> {
+        self.daemon.refused(&self.id(database), spec)
+    }
+
+    /// The status of a database.
+    pub(super) fn status(&self, database: &str) -> serde_json::Value {
+        self.daemon.status(&self.id(database)).unwrap()
+    }
+
+    /// Kills the program without a word.
+    pub(super) fn kill(&mut self) {
+        let mut child = self.daemon.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// The data directory.
+    pub(super) fn data_dir(&self) -> PathBuf {
+        self.daemon.directory.path().join("data")
+    }
+
+    /// What a person on the host needs to log in.
+    pub(super) fn credentials(&self, database: &str) -> Credentials {
+        let path = self.data_dir().join(format!("credentials/{}.json", self.id(database)));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    /// Runs SQL as a user, over TLS with the server's certificate checked; standard error when it fails.
+    pub(super) fn psql_as(&self, database: &str, user: &str, sql: &str) -> Result<String, String> {
+        let credentials = self.credentials(database);
+        let access = &credentials.instances[0];
+        let address = match access.port {
+            Some(_) => access.address.clone(),
+            None => self.container_address(&access.service),
+        };
+        let port = access.port.unwrap_or(5432);
+        let target = format!(
+            "host={} hostaddr={address} port={port} dbname={} user={user} sslmode=verify-full sslrootcert={} \
+             connect_timeout=10",
+            access.instance, credentials.database_name, credentials.ca_file
+        );
+        let password = credentials.passwords.get(user).map_or("", |password| password.expose());
+        let output = Command::new("psql")
+            .args(["-XqtA", "-v", "ON_ERROR_STOP=1", "-c", sql, &target])
+            .env("PGPASSWORD", password)
+            .output()
+            .unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        }
+    }
+
+    /// Runs SQL as the owner.
+    pub(super) fn psql(&self, database: &str, sql: &str) -> String {
+        let user = self.credentials(database).default_user.unwrap();
+        self.psql_as(database, &user, sql).unwrap()
+    }
+
+    fn container_address(&self, service: &str) -> String {
+        let container = self.container(service).unwrap();
+        let format = "{{.NetworkSettings.Networks.bridge.IPAddress}}";
+        docker(&["inspect", "--format", format, &container]).unwrap()
+    }
+
+    /// The running container of a service.
+    pub(super) fn container(&self, service: &str) -> Option<String> {
+        let filter = format!("label=com.docker.swarm.service.name={service}");
+        let ids = docker(&["ps", "-q", "--filter", &filter]).unwrap();
+        ids.lines().next().map(str::to_owned)
+    }
+
+    /// What Docker has of this fleet: `service`, `network`, `config` or `container`.
+    pub(super) fn objects(&self, kind: &str) -> Vec<String> {
+        let filter = format!("label=pgmoor.fleet={}", self.fleet);
+        let all: &[&str] = if kind == "container" { &["-a"] } else { &[] };
+        let list = [&[kind, "ls", "-q", "--filter", &filter], all].concat();
+        docker(&list).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// When the postmaster of a database was started.
+    pub(super) fn postmaster(&self, database: &str) -> String {
+        self.psql(database, "SELECT pg_postmaster_start_time()")
+    }
+
+    /// The service of a database's only instance.
+    pub(super) fn service(&self, database: &str) -> String {
+        self.credentials(database).instances[0].service.clone()
+    }
+
+    /// Waits until nothing of a database is left in Docker but the fleet's own etcd.
+    pub(super) fn wait_only_etcd(&self) {
+        until("only etcd is left", || {
+            self.objects("service").len() == 1
+                && self.objects("container").len() == 1
+                && self.objects("network").is_empty()
+        });
+    }
+
+    /// Every text that must stand nowhere: the passwords in the credentials files and in every `patroni.yml`.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let mut secrets = Vec::new();
+        for file in entries(&self.data_dir().join("credentials")) {
+            let credentials: Credentials = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+            secrets.extend(credentials.passwords.values().map(|password| password.expose().to_owned()));
+        }
+        for instance in entries(&self.data_dir().join("instances")) {
+            let text = std::fs::read_to_string(instance.join("configs/patroni.yml")).unwrap();
+            let lines = text.lines().filter_map(|line| line.trim().strip_prefix("password: "));
+            secrets.extend(lines.map(|password| password.trim_matches(['\'', '"']).to_owned()));
+        }
+        secrets.sort();
+        secrets
+    }
+}
+
+/// What is in a directory; nothing when it is not there.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
