@@ -157,7 +157,7 @@ pub const TABLE: [Row; 18] = {
             Some(Document::CommandResult),
             "The answer to a request; also sent to the response topic when the request named one.",
         ),
-        row("hosts/{host}/status", Will, Pgmoor, Some(Document::HostStatus), "Inventory and health of a host."),
+        row("hosts/{host}/status", Yes, Pgmoor, Some(Document::HostStatus), "Inventory and health of a host."),
         row(
             "controllers/{controller}/availability",
             Will,

@@ -103,11 +103,25 @@ impl Pass {
         if record.tombstone.is_some() {
             return self.deleted(&view, &record, &spec).await;
         }
+        self.keep_ports(&spec, &record).await?;
         let graph = self.shared.graph(&spec, &record)?;
         let scope = Scope::Database(id.clone());
         let (_plan, next, _ended) = self.converge(&scope, &graph, &Graph::default(), Some(&view)).await?;
         self.shared.changed.ring(scope);
         Ok(if waits_for_host && next == Next::Settled { Next::After(self.shared.options.tick) } else { next })
+    }
+
+    /// The table of ports follows from records and specs: after a lost store it is written again.
+    async fn keep_ports(&self, spec: &AcceptedSpec, record: &Record) -> Result<(), Error> {
+        let wanted: BTreeSet<u16> = published_ports(spec, record).into_iter().collect();
+        let table = self.shared.store.read(|reader| reader.ports())?;
+        let kept: BTreeSet<u16> =
+            table.into_iter().filter(|(_, owner)| *owner == spec.id).map(|(port, _)| port).collect();
+        if kept == wanted {
+            return Ok(());
+        }
+        let (id, ports) = (spec.id.clone(), wanted.into_iter().collect::<Vec<_>>());
+        Ok(self.shared.store.write(move |writer| writer.put_ports(&id, &ports)).await?)
     }
 
     /// A database that was deleted: all but its record and the trash goes; after the grace period these go too.

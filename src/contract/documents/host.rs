@@ -14,7 +14,7 @@ pub struct HostStatus {
     pub epoch: u64,
     /// What it has.
     pub inventory: HostInventory,
-    /// Whether it can work. The will sets it to `unknown`.
+    /// Whether it can work. Past its `valid_for_s`, or with its controller `lost`, it is not known.
     pub health: HealthDoc,
     /// When this was published.
     pub updated_at: Time,
