@@ -46,9 +46,7 @@ impl State {
             None => return Err(Refusal::failed(format!("no pg_hba.conf entry for user \"{superuser}\""))),
         }
         match self.files.cluster(&instance.pgdata) {
-            Some(cluster) if !cluster.databases.contains_key(database) => {
-                Err(Refusal::failed(format!("database \"{database}\" does not exist")))
-            }
+            Some(cluster) if !cluster.databases.contains_key(database) => Err(Refusal::NotFound),
             Some(_) => Ok((instance, server)),
             None => Err(Refusal::Unreachable("terminating connection".to_owned())),
         }
@@ -60,8 +58,7 @@ impl State {
     }
 
     fn database_at(&mut self, at: &Endpoint, database: &str) -> Outcome<&mut Database> {
-        let missing = || Refusal::failed(format!("database \"{database}\" does not exist"));
-        self.cluster_at(at, database)?.databases.get_mut(database).ok_or_else(missing)
+        self.cluster_at(at, database)?.databases.get_mut(database).ok_or(Refusal::NotFound)
     }
 
     fn server_seen(&self, at: &Endpoint) -> Outcome<ServerSeen> {

@@ -9,7 +9,7 @@ use pgmoor::model::Secret;
 use pgmoor::model::role::{RoleAttributes, RoleFlags};
 
 use super::site::Site;
-use super::{Bench, is_failed, until};
+use super::{Bench, is_failed, is_not_found, until};
 
 pub(crate) async fn postgres(bench: &impl Bench) {
     let site = Site::new(bench).await;
@@ -21,7 +21,7 @@ pub(crate) async fn postgres(bench: &impl Bench) {
     extensions(postgres, at).await;
     scripts(postgres, at).await;
     let missing = postgres.extensions(at, "no_such_database").await;
-    assert!(is_failed(&missing), "{missing:?}");
+    assert!(is_not_found(&missing), "{missing:?}");
 }
 
 fn role(name: &str) -> RoleAttributes {
