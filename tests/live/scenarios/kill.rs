@@ -20,12 +20,17 @@ fn a_create_that_was_killed_is_finished() {
         site.daemon.start_again();
         site.daemon.wait_status(&site.id(&database), "the database comes up", |status| status["state"] == "available");
         assert_eq!(site.psql(&database, "SELECT 40 + 2"), "42");
-        let (services, networks) = (number + 3, number + 2);
-        assert_eq!(site.objects("service").len(), services, "etcd, the first and one for each: nothing twice");
-        assert_eq!(site.objects("network").len(), networks);
-        assert_eq!(site.objects("container").len(), services);
-        site.daemon
-            .apply(&database, r#"{"template": "postgres", "client_token": "away", "deletion_protection": false}"#);
+        nothing_twice(&site, number + 1);
     }
     assert_eq!(site.psql("first", "SELECT 1"), "1", "the one that was there is there");
+}
+
+/// etcd and the first database, and one service, container and network for each that came after.
+fn nothing_twice(site: &Site, databases: usize) {
+    let services = site.names("service");
+    assert_eq!(services.len(), databases + 2, "{services:?}\n{}", site.daemon.log());
+    let containers = site.names("container");
+    assert_eq!(containers.len(), databases + 2, "{containers:?}\n{}", site.daemon.log());
+    let networks = site.names("network");
+    assert_eq!(networks.len(), databases + 1, "{networks:?}");
 }

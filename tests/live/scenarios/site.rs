@@ -8,12 +8,20 @@ use pgmoor::domain::credentials::Credentials;
 use crate::daemon::{Daemon, Options, until};
 use crate::docker::{Sweep, docker};
 
-/// The daemon and everything that it makes. The order of the fields is the order in which they end: the daemon first,
-/// or it would make again what is swept away; the directory, which containers have mounted, last.
+/// The daemon and everything that it makes. It ends in this order: the daemon, or it would make again what is swept
+/// away; what is in Docker; the directory, which containers have mounted.
 pub(super) struct Site {
     pub(super) daemon: Daemon,
     pub(super) fleet: String,
-    _sweep: Sweep,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.daemon.child.is_some() {
+            self.kill();
+        }
+        drop(Sweep { fleet: self.fleet.clone() });
+    }
 }
 
 impl Site {
@@ -21,7 +29,7 @@ impl Site {
     pub(super) fn start(mosquitto: bool) -> Self {
         let daemon = Daemon::start(Options { drivers: "docker", mosquitto });
         let fleet = daemon.wire.root.rsplit('/').next().unwrap().to_owned();
-        Self { daemon, _sweep: Sweep { fleet: fleet.clone() }, fleet }
+        Self { daemon, fleet }
     }
 
     /// The id of a database: names of networks and services are the whole Swarm's, which other fleets use too.
@@ -114,6 +122,15 @@ impl Site {
         let all: &[&str] = if kind == "container" { &["-a"] } else { &[] };
         let list = [&[kind, "ls", "-q", "--filter", &filter], all].concat();
         docker(&list).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// The names of these objects.
+    pub(super) fn names(&self, kind: &str) -> Vec<String> {
+        let name = |id: String| {
+            let format = if kind == "service" { "{{.Spec.Name}}" } else { "{{.Name}}" };
+            docker(&[kind, "inspect", "--format", format, &id]).unwrap_or(id)
+        };
+        self.objects(kind).into_iter().map(name).collect()
     }
 
     /// When the postmaster of a database was started.
