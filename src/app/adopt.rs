@@ -23,6 +23,10 @@ pub(super) fn row_of_record(writer: &mut Writer<'_>, record: &Record) -> Result<
         let at_ms = tombstone.deleted_at_s.saturating_mul(1000);
         let digest = crate::model::Digest::of_bytes(b"{\"deleted\":true}");
         row.remember(HistoryRow { generation: None, digest, deleted: true, at_ms });
+        // The delete holds: publishing the old spec again is then news, and brings the database back.
+        row.accepted = None;
+        row.verdict = None;
+        row.last_seen = None;
     }
     writer.put_desired(&record.database, &row)
 }

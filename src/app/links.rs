@@ -1,10 +1,12 @@
 //! The broker side of the daemon: the embedded broker, both links, intake, outbox, resync, availability.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +15,7 @@ use super::{Base, Error, default_listen, once, read};
 use crate::contract::documents::{Availability, OnlineState, Time};
 use crate::contract::topics::Topic;
 use crate::intake::{Arrival, Confirm, Intake, Retained};
+use crate::model::record::StoredSpec;
 use crate::model::{DatabaseId, Secret};
 use crate::mqtt::{
     self, Credentials, Delivery, Identity, Inbound, InboundHandle, LinkState, Message, Options, Outbound,
@@ -275,12 +278,18 @@ async fn take_in(intake: &Intake, link: &InboundHandle, delivery: Delivery, stop
     };
     let mut backoff = Backoff::new(Schedule::LINK, Random::System);
     while !stop.is_cancelled() {
-        match intake.receive(&arrival).await {
-            Ok(()) => {
+        match AssertUnwindSafe(intake.receive(&arrival)).catch_unwind().await {
+            Ok(Ok(())) => {
                 link.ack(ack);
                 return;
             }
-            Err(error) => {
+            Err(_panic) => {
+                // Brought again it would panic again: it is let go, and the log says where it happened.
+                tracing::error!(topic = arrival.topic, "a message made pgmoor panic; it was not taken in");
+                link.ack(ack);
+                return;
+            }
+            Ok(Err(error)) => {
                 tracing::error!(topic = arrival.topic, error = chain(&error), "a message could not be stored");
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -315,12 +324,10 @@ async fn resync(
     let mut state = link.state();
     loop {
         if matches!(*state.borrow_and_update(), LinkState::Connected { .. }) {
-            let records = base.store.read(|reader| reader.all_records())?;
-            let living = records.into_values().filter(|record| record.tombstone.is_none());
-            let specs: Vec<_> = living.filter_map(|record| Some((record.database, record.spec?))).collect();
-            let ids: BTreeSet<DatabaseId> = specs.iter().map(|(id, _)| id.clone()).collect();
+            let specs = known_specs(&base)?;
+            let ids: BTreeSet<DatabaseId> = specs.keys().cloned().collect();
             let found = link.resync(&ids, RESYNC_LIMIT).await?;
-            for (id, stored) in specs.iter().filter(|(id, _)| !found.seen.contains(id)) {
+            for (id, stored) in specs.iter().filter(|(id, _)| !found.seen.contains(*id)) {
                 if intake.confirm.retained(&Topic::Spec(id.clone())).await != Retained::Nothing {
                     continue;
                 }
@@ -339,4 +346,13 @@ async fn resync(
             changed = state.changed() => if changed.is_err() { return Ok(()) },
         }
     }
+}
+
+/// The spec that the broker should hold of each database: the one that waits to be judged, else the accepted one.
+fn known_specs(base: &Base) -> Result<BTreeMap<DatabaseId, StoredSpec>, crate::store::Error> {
+    let (rows, records) = base.store.read(|reader| Ok((reader.all_desired()?, reader.all_records()?)))?;
+    let living = records.into_values().filter(|record| record.tombstone.is_none());
+    let mut specs: BTreeMap<_, _> = living.filter_map(|record| Some((record.database, record.spec?))).collect();
+    specs.extend(rows.into_iter().filter_map(|(id, row)| Some((id, row.candidate?.spec))));
+    Ok(specs)
 }

@@ -39,9 +39,10 @@ const DELETE: &[u8] = b"{\"deleted\":true}";
 
 impl Intake {
     pub(super) async fn emptied(&self, id: &DatabaseId) -> Result<(), Error> {
-        let record = self.store.read(|reader| reader.record(id))?;
+        let (row, record) = self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?)))?;
         let lives = record.is_some_and(|record| record.tombstone.is_none() && record.spec.is_some());
-        if !lives {
+        let waits = row.is_some_and(|row| row.candidate.is_some());
+        if !lives && !waits {
             return self.forget_refused(id).await;
         }
         let topic = Topic::Spec(id.clone());

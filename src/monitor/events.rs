@@ -22,8 +22,7 @@ pub(super) async fn listen(world: World, bells: Vec<Bell>, random: Random, stop:
         let wait = match world.drivers.swarm.events().await {
             Ok(mut events) => {
                 backoff.worked();
-                // Whatever happened while nobody listened is found by a look at everything.
-                ring_all(&world, &bells);
+                // Whatever happened while nobody listened is found by the tick.
                 loop {
                     let next = tokio::select! {
                         () = stop.cancelled() => return,
@@ -46,10 +45,6 @@ pub(super) async fn listen(world: World, bells: Vec<Bell>, random: Random, stop:
             () = tokio::time::sleep(wait) => {}
         }
     }
-}
-
-fn ring_all(_world: &World, bells: &[Bell]) {
-    bells.iter().for_each(|bell| bell.ring(Scope::Fleet));
 }
 
 /// The scope that an event is about, if it is one of ours. Health checks that succeed again and again, and commands

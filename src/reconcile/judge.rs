@@ -36,24 +36,25 @@ pub(super) enum Error {
 
 /// Judges the candidate of a database, if there is one.
 pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Error> {
-    let (row, record, ports) =
-        shared.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?, reader.ports()?)))?;
+    let row = shared.store.read(|reader| reader.desired(id))?;
     let Some(Candidate { spec: stored, .. }) = row.and_then(|row| row.candidate) else { return Ok(()) };
-    let previous = record.as_ref().and_then(|record| read_back(shared, record));
-    let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
-    let context = shared.context(previous.as_ref(), &others);
-    let bytes = stored.document.expose().as_bytes();
-    let spec = match contract::accept(id, bytes, &context) {
-        Ok(spec) => spec,
+    // The host is asked first: it may take long (an image is pulled), and nobody waits for it but this database.
+    let spec = match by_the_rules(shared, id, &stored)? {
+        Ok(judged) => judged.spec,
         Err(faults) => return refuse(shared, id, stored, faults).await,
     };
     if !spec.deleted {
-        let document = serde_json::from_slice(bytes).unwrap_or(serde_json::Value::Null);
+        let document = serde_json::from_slice(stored.document.expose().as_bytes()).unwrap_or(serde_json::Value::Null);
         let faults = live::check(&shared.world, &spec, &document).await?;
         if !faults.is_empty() {
             return refuse(shared, id, stored, faults).await;
         }
     }
+    let _accepting = shared.accepting.lock().await;
+    let Judged { spec, record, previous, taken } = match by_the_rules(shared, id, &stored)? {
+        Ok(judged) => judged,
+        Err(faults) => return refuse(shared, id, stored, faults).await,
+    };
     if spec.deleted && record.is_none() {
         return nothing_to_delete(shared, id, &stored).await;
     }
@@ -61,13 +62,37 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
     let after = if spec.deleted {
         bury(before, shared.world.now_s(), shared.options.deletion_grace_s)
     } else {
-        let mut choose = Chooser::new(shared, &spec, &others.keys().copied().collect()).await?;
+        let mut choose = Chooser::new(shared, &spec, &taken).await?;
         let accepted = Accepted { spec: &spec, stored: &stored, previous: previous.as_ref() };
         let minted = mint(accepted, before, &mut choose)?;
         choose.ended()?;
         minted
     };
     accept(shared, spec, stored, after).await
+}
+
+/// A candidate that the rules let pass, and what they looked at.
+struct Judged {
+    spec: AcceptedSpec,
+    record: Option<Record>,
+    previous: Option<AcceptedSpec>,
+    /// Ports of other databases.
+    taken: BTreeSet<u16>,
+}
+
+/// The rules once more, with what holds now: much may have happened since intake looked.
+fn by_the_rules(
+    shared: &Shared,
+    id: &DatabaseId,
+    stored: &StoredSpec,
+) -> Result<std::result::Result<Judged, Vec<Fault>>, Error> {
+    let (record, ports) = shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?)))?;
+    let previous = record.as_ref().and_then(|record| read_back(shared, record));
+    let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
+    let context = shared.context(previous.as_ref(), &others);
+    let judged = contract::accept(id, stored.document.expose().as_bytes(), &context);
+    let taken = others.keys().copied().collect();
+    Ok(judged.map(|spec| Judged { spec, record, previous: previous.clone(), taken }))
 }
 
 /// The accepted spec of a record, read with today's rules. None where they refuse it: then nothing is known of it.

@@ -85,24 +85,33 @@ impl Pass {
     }
 
     async fn database(&self, id: &DatabaseId) -> Result<Next, Error> {
-        judge::candidate(&self.shared, id).await?;
+        // A host that does not answer leaves the candidate where it is; how the database stands is told all the same.
+        let unjudged = judge::candidate(&self.shared, id).await.err();
+        if let Some(error) = &unjudged {
+            tracing::warn!(database = %id, error = chain(error), "the candidate could not be judged now");
+        }
         let (row, record) = self.shared.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?)))?;
+        if row.is_none() && record.is_none() {
+            // There is no such database, or no longer: nothing is said of it.
+            return Ok(Next::Gone);
+        }
         let row = row.unwrap_or_default();
         let waits_for_host = row.candidate.is_some();
         let view = View { id: id.clone(), row, record: record.clone(), spec: None };
         let Some(record) = record else {
             tell::status(&self.shared, &view, &Phase::Nothing).await?;
-            return Ok(Next::Settled);
+            return Ok(if unjudged.is_some() { Next::Failed } else { Next::Settled });
         };
-        let Some(spec) = judge::read_back(&self.shared, &record) else {
+        let spec = judge::read_back(&self.shared, &record);
+        let view = View { spec: spec.clone(), ..view };
+        if record.tombstone.is_some() {
+            return self.deleted(&view, &record, spec.as_ref()).await;
+        }
+        let Some(spec) = spec else {
             // A record without a readable spec: nothing is known of what is wanted, so nothing is touched.
             tell::status(&self.shared, &view, &Phase::Unreadable).await?;
             return Ok(Next::Settled);
         };
-        let view = View { spec: Some(spec.clone()), ..view };
-        if record.tombstone.is_some() {
-            return self.deleted(&view, &record, &spec).await;
-        }
         self.keep_ports(&spec, &record).await?;
         let graph = self.shared.graph(&spec, &record)?;
         let scope = Scope::Database(id.clone());
@@ -125,28 +134,40 @@ impl Pass {
     }
 
     /// A database that was deleted: all but its record and the trash goes; after the grace period these go too.
-    async fn deleted(&self, view: &View, record: &Record, spec: &AcceptedSpec) -> Result<Next, Error> {
+    async fn deleted(&self, view: &View, record: &Record, spec: Option<&AcceptedSpec>) -> Result<Next, Error> {
         let scope = Scope::Database(view.id.clone());
         let purge_at_s = record.tombstone.as_ref().map_or(i64::MAX, |tombstone| tombstone.purge_at_s);
         let desired = database::buried(record)?;
         let lived = Record { tombstone: None, ..record.clone() };
-        let before = self.shared.graph(spec, &lived)?;
+        let before = match spec {
+            Some(spec) => self.shared.graph(spec, &lived)?,
+            None => Graph::default(),
+        };
         let (plan, next, _ended) = self.converge(&scope, &desired, &before, Some(view)).await?;
         if !plan.is_settled() {
             return Ok(next);
+        }
+        if view.row.candidate.is_some() {
+            // It was asked back: what waits for the host must find its data when the host is mended.
+            return Ok(Next::After(self.shared.options.tick));
         }
         let left_s = purge_at_s.saturating_sub(self.shared.world.now_s());
         if left_s > 0 {
             let left = Duration::from_secs(u64::try_from(left_s).unwrap_or(u64::MAX));
             return Ok(Next::After(left.min(self.shared.options.tick.saturating_mul(20))));
         }
-        self.purge(view, record).await?;
-        Ok(Next::Gone)
+        let purged = self.purge(view, record).await?;
+        Ok(if purged { Next::Gone } else { Next::Again })
     }
 
     /// The grace period is over: the trash, the record and every memory of the database go.
-    async fn purge(&self, view: &View, record: &Record) -> Result<(), Error> {
+    /// Gives false when it was asked back at the last moment.
+    async fn purge(&self, view: &View, record: &Record) -> Result<bool, Error> {
         let world = &self.shared.world;
+        let row = self.shared.store.read(|reader| reader.desired(&view.id))?;
+        if row.is_some_and(|row| row.candidate.is_some()) {
+            return Ok(false);
+        }
         for instance in record.etcd_passwords.keys() {
             let trash = layout::trash(&world.facts.data_dir, instance);
             world.drivers.host.remove_directory(&trash).await.map_err(Error::Purge)?;
@@ -156,7 +177,7 @@ impl Pass {
         let id = view.id.clone();
         self.shared.store.write(move |writer| writer.forget_database(&id)).await?;
         tracing::info!(database = %view.id, "purged");
-        Ok(())
+        Ok(true)
     }
 
     /// Looks, plans, applies the first stage.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub(super) world: World,
     pub(super) store: Store,
     pub(super) random: Random,
+    /// Held from reading what is given out (ports) to giving out more: two databases never get one port.
+    pub(super) accepting: Mutex<()>,
     /// Rung when a report must be made anew (the monitor listens).
     pub(super) changed: Bell,
 }
@@ -134,7 +136,11 @@ impl Reconciler {
         inputs: Inputs,
     ) -> Self {
         let Inputs { listener, questions } = inputs;
-        Self { shared: Arc::new(Shared { options, world, store, random, changed }), listener, questions }
+        Self {
+            shared: Arc::new(Shared { options, world, store, random, accepting: Mutex::new(()), changed }),
+            listener,
+            questions,
+        }
     }
 
     /// Runs until told to stop; a pass that runs then is cut off.
@@ -249,12 +255,15 @@ impl Reconciler {
     fn overtaken(&self, scope: &Scope) -> bool {
         let Scope::Database(database) = scope else { return false };
         let row = self.shared.store.read(|reader| reader.desired(database));
-        matches!(row, Ok(Some(row)) if row.candidate.is_some())
+        matches!(row, Ok(Some(row)) if row.candidate.is_some() && row.verdict.is_none())
     }
 
     fn ended(&self, scope: &Scope, next: Next, slots: &mut BTreeMap<Scope, Slot>) {
         if matches!(next, Next::Gone) {
-            slots.remove(scope);
+            // It was asked for again while it went: then it begins anew.
+            if slots.remove(scope).is_some_and(|slot| slot.again) {
+                slots.insert(scope.clone(), self.slot());
+            }
             return;
         }
         let now = self.shared.world.clock.monotonic();

@@ -93,12 +93,18 @@ fn a_spec_becomes_a_database_and_goes_again() {
 
     let spec = std::fs::read_to_string(&shop).unwrap();
     let changed = daemon.data_dir.path().join("shop.json");
-    std::fs::write(&changed, spec.replace("\"generation\": 1", "\"generation\": 2").replace("250ms", "300ms")).unwrap();
+    std::fs::write(&changed, spec.replace("250ms", "300ms")).unwrap();
     let change = daemon.run(&["plan", changed.to_str().unwrap()]);
     assert_eq!(change.code, 2, "{change:?}");
     assert!(change.out.contains("disruption: reload"), "{change:?}");
-    let conflict = spec.replace("250ms", "300ms");
-    std::fs::write(&changed, conflict).unwrap();
+    let with_generation = |wait: &str| {
+        let numbered = spec.replacen('{', "{\"generation\": 1,", 1).replace("250ms", wait);
+        std::fs::write(&changed, numbered).unwrap();
+    };
+    with_generation("250ms");
+    let numbered = daemon.run(&["apply", changed.to_str().unwrap(), "--wait", "--timeout", "60s"]);
+    assert_eq!(numbered.code, 0, "{numbered:?}");
+    with_generation("300ms");
     let refused = daemon.run(&["apply", changed.to_str().unwrap(), "--wait", "--timeout", "60s"]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.out.contains("[generation-conflict]"), "{refused:?}");

@@ -11,9 +11,11 @@ mod postgres;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -94,7 +96,7 @@ pub(super) async fn apply(
         for id in ready {
             if let Some(task) = waiting.remove(&id).filter(|_| !stop.is_cancelled()) {
                 ledger.begun(&task.step).await;
-                running.spawn(run(task));
+                running.spawn(guarded(task, stop.clone()));
             }
         }
         let Some(joined) = running.join_next().await else { break };
@@ -132,6 +134,18 @@ fn task(world: &World, scope: &Scope, desired: &Graph, observed: &Observed, step
         resource: desired.get(&step.resource).cloned(),
         seen,
         applied: desired.digest(&step.resource).cloned(),
+    }
+}
+
+/// One step that may panic, or be cut off: a wait for readiness changes nothing, so it ends at once when `stop` says so.
+async fn guarded(task: Task, stop: CancellationToken) -> Ended {
+    let step = task.step.clone();
+    let only_waits = matches!(step.resource.kind, Kind::Instance | Kind::Etcd);
+    let failed = |why: &str| Ended { step: step.clone(), result: Err(why.to_owned()), took: Duration::ZERO };
+    let running = AssertUnwindSafe(run(task)).catch_unwind();
+    tokio::select! {
+        ended = running => ended.unwrap_or_else(|_panic| failed("pgmoor panicked in this step; the log says where")),
+        () = stop.cancelled(), if only_waits => failed("cut off: something newer was asked, or pgmoor stops"),
     }
 }
 
