@@ -153,6 +153,12 @@ fn options(settings: &Settings) -> anyhow::Result<cli::Options> {
             cert_file: settings.broker_cert_file.clone(),
             key_file: settings.broker_key_file.clone(),
         },
+        doctor: cli::DoctorSettings {
+            docker: settings.drivers != Some(config::DriverKind::Fake),
+            etcd_client_port: settings.etcd_client_port.unwrap_or(default::ETCD_CLIENT_PORT),
+            etcd_peer_port: settings.etcd_peer_port.unwrap_or(default::ETCD_PEER_PORT),
+            hostname: config::hostname(),
+        },
     })
 }
 

@@ -10,6 +10,8 @@ mod examples;
 mod generated;
 #[path = "spec/properties.rs"]
 mod properties;
+#[path = "spec/reference.rs"]
+mod reference;
 #[path = "spec/rules.rs"]
 mod rules;
 #[path = "spec/world.rs"]

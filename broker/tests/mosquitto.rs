@@ -120,7 +120,8 @@ async fn every_role_writes_its_own_topics_and_no_others() {
         "controllers/c/availability",
         "controllers/c/sync",
     ];
-    let wishes = ["databases/d/spec", "databases/d/commands/backup", "inventory"];
+    // The controller publishes a spec again for `undelete` and `rollback`, and wishes for nothing else.
+    let wishes = ["databases/d/commands/backup", "inventory"];
     for (user, writes_reports, writes_wishes) in
         [("publisher", false, true), ("controller", true, false), ("watcher", false, false)]
     {
@@ -132,6 +133,8 @@ async fn every_role_writes_its_own_topics_and_no_others() {
             assert_eq!(code < 0x80, allowed, "{user} {below} {code:#x}");
             assert!(allowed || code == NOT_AUTHORIZED);
         }
+        let spec = client.publish(&topic("databases/d/spec"), b"x", false).await.unwrap();
+        assert_eq!(spec < 0x80, user != "watcher", "{user} {spec:#x}");
         let elsewhere = client.publish("pgmoor/v1/other/databases/d/spec", b"x", false).await;
         assert_eq!(elsewhere, Some(NOT_AUTHORIZED), "{user}");
     }
@@ -187,7 +190,7 @@ async fn five_thousand_specs_are_replayed_and_survive_a_restart() {
 async fn a_message_above_the_limit_is_not_taken() {
     let mosquitto = Mosquitto::start().await;
     let mut publisher = mosquitto.client(4, "publisher").await;
-    publisher.publish(&topic("databases/d/spec"), &vec![b'x'; 300 * 1024], true).await;
+    publisher.publish(&topic("databases/d/spec"), &vec![b'x'; 950_000], true).await;
     let mut watcher = mosquitto.client(4, "watcher").await;
     watcher.subscribe("#", 1).await;
     assert_eq!(watcher.all_messages().await, []);

@@ -8,13 +8,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::domain::{HostFacts, Owner, fleet};
 use crate::drivers::certificates;
 use crate::drivers::seal::FleetKey;
+use crate::drivers::swarm::EngineSeen;
 use crate::drivers::{self, Drivers};
-use crate::model::{Catalogue, FleetId, FleetRecord, HostId};
+use crate::model::{Catalogue, FleetId, FleetRecord, HostId, Scope};
 use crate::monitor::HostReporter;
+use crate::reconcile::Waiting;
 use crate::runtime::backoff::{Backoff, Schedule};
+use crate::runtime::bell::Listener;
 use crate::runtime::chain::chain;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::random::Random;
@@ -39,6 +44,8 @@ pub(super) struct Known {
     pub(super) store: Store,
     pub(super) clock: SharedClock,
     pub(super) random: Random,
+    /// Told when records were taken from Swarm.
+    pub(super) adopted: watch::Sender<u64>,
 }
 
 /// Why there is no world yet.
@@ -61,8 +68,13 @@ pub(super) enum Error {
     Random(#[from] crate::runtime::random::NoRandomness),
 }
 
-/// Tries until there is a world. Each reason is logged once, and the host's status says it too.
-pub(super) async fn until_there(known: &Known, mut reporter: HostReporter) -> Result<World, store::Error> {
+/// Tries until there is a world. Each reason is logged once; the host's status says it too, and so does every database,
+/// one whose spec comes meanwhile at once.
+pub(super) async fn until_there(
+    known: &Known,
+    mut reporter: HostReporter,
+    (waiting, listener): (&Waiting, &mut Listener),
+) -> Result<World, store::Error> {
     let mut backoff = Backoff::new(
         Schedule { first: Duration::from_millis(250), max: Duration::from_secs(10) },
         known.random.clone(),
@@ -78,10 +90,55 @@ pub(super) async fn until_there(known: &Known, mut reporter: HostReporter) -> Re
                     reporter.waiting(&why).await?;
                     last = why;
                 }
+                waiting.for_world(&last, None).await?;
             }
         }
-        tokio::time::sleep(backoff.failed()).await;
+        let again = tokio::time::sleep(backoff.failed());
+        tokio::pin!(again);
+        loop {
+            // Who is rung for here is known to the reconciler when it starts: it begins with all of them.
+            let rung = tokio::select! {
+                biased;
+                () = &mut again => break,
+                rung = listener.wait() => rung,
+            };
+            let databases = rung.into_iter().filter_map(|scope| match scope {
+                Scope::Database(id) => Some(id),
+                Scope::Fleet => None,
+            });
+            waiting.for_world(&last, Some(&databases.collect())).await?;
+        }
     }
+}
+
+/// How often the facts of this host are looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Returns once what the world was made from holds no more, and says what changed. What cannot be seen changes nothing
+/// (rule 2).
+pub(super) async fn until_changed(known: &Known, facts: &HostFacts) -> String {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Ok(engine) = known.drivers.swarm.engine().await
+            && let Some(what) = changed(facts, &engine, known.advertise)
+        {
+            return what;
+        }
+    }
+}
+
+/// What differs between the facts and the engine, if anything that objects are made from does.
+fn changed(facts: &HostFacts, engine: &EngineSeen, advertise: Option<IpAddr>) -> Option<String> {
+    let Some(node) = &engine.swarm_node else { return Some("this host has left its Swarm".to_owned()) };
+    if *node != facts.swarm_node {
+        return Some(format!("this host is node {node} of a Swarm, it was {}", facts.swarm_node));
+    }
+    if !engine.manager {
+        return Some("this host is no manager of its Swarm any more".to_owned());
+    }
+    let address = advertise.or(engine.address)?;
+    let was = facts.advertise_address;
+    (address != was).then(|| format!("this host is reached at {address}, it was {was}"))
 }
 
 async fn world(known: &Known) -> Result<World, Error> {
@@ -95,6 +152,7 @@ async fn world(known: &Known) -> Result<World, Error> {
         record: Arc::new(record),
         etcd_client_port: known.etcd_client_port,
         clock: Arc::clone(&known.clock),
+        random: known.random.clone(),
     })
 }
 
@@ -142,26 +200,46 @@ async fn fleet_record(known: &Known, facts: &HostFacts) -> Result<FleetRecord, E
         (None, cached) => cached,
     };
     let record = match newest {
-        Some(record) => record,
+        Some(record) => moved(record, facts),
         None => minted(known, facts)?,
     };
     let (kept, databases) = (record.clone(), found.databases);
-    known
+    let (fleet, now_ms) = (known.fleet.clone(), known.clock.now_ms());
+    let adopted = known
         .store
         .write(move |writer| {
+            let mut adopted = 0;
             writer.put_fleet_record(&kept)?;
             for found in &databases {
                 let newer = writer.record(&found.database)?.is_none_or(|cached| cached.revision < found.revision);
                 if newer {
                     tracing::info!(database = %found.database, revision = found.revision, "record taken from Swarm");
                     writer.put_record(found)?;
-                    super::adopt::row_of_record(writer, found)?;
+                    super::adopt::row_of_record(writer, (&fleet, now_ms), found)?;
+                    adopted += 1;
                 }
             }
-            Ok(())
+            Ok(adopted)
         })
         .await?;
+    if adopted > 0 {
+        known.adopted.send_modify(|all| *all += adopted);
+    }
     Ok(record)
+}
+
+/// The record with etcd's member at this host's address of today.
+fn moved(record: FleetRecord, facts: &HostFacts) -> FleetRecord {
+    let mut record = record;
+    let today = facts.advertise_address.to_string();
+    if let Some(address) = record.etcd_members.get_mut(&facts.host)
+        && *address != today
+    {
+        tracing::warn!(was = address.as_str(), is = today.as_str(), "the host has another address: etcd moves with it");
+        *address = today;
+        record.revision += 1;
+    }
+    record
 }
 
 fn minted(known: &Known, facts: &HostFacts) -> Result<FleetRecord, Error> {
@@ -175,6 +253,53 @@ fn minted(known: &Known, facts: &HostFacts) -> Result<FleetRecord, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn facts() -> HostFacts {
+        HostFacts {
+            host: HostId::parse("host-1").unwrap(),
+            hostname: "host".to_owned(),
+            swarm_node: "one".to_owned(),
+            data_dir: "/var/lib/pgmoor".to_owned(),
+            advertise_address: IpAddr::from([192, 0, 2, 1]),
+            cpus: 2,
+            memory_bytes: 1 << 32,
+            postgres_owner: Owner::IMAGE,
+            etcd_owner: Owner::IMAGE,
+        }
+    }
+
+    #[test]
+    fn a_swarm_made_anew_and_another_address_are_noticed() {
+        let engine = |node: Option<&str>, manager, last| EngineSeen {
+            engine_version: "20.10.24".to_owned(),
+            swarm_node: node.map(str::to_owned),
+            manager,
+            address: Some(IpAddr::from([192, 0, 2, last])),
+            hostname: "host".to_owned(),
+            cpus: 4,
+            memory_bytes: 1,
+        };
+        let (facts, fixed) = (facts(), Some(IpAddr::from([192, 0, 2, 1])));
+        let seen = |engine: &EngineSeen, advertise| changed(&facts, engine, advertise).unwrap_or_default();
+        assert_eq!(seen(&engine(Some("one"), true, 1), None), "", "other processors are no other host");
+        assert!(seen(&engine(None, false, 1), None).contains("left"));
+        assert!(seen(&engine(Some("two"), true, 1), None).contains("node two"));
+        assert!(seen(&engine(Some("one"), false, 1), None).contains("manager"));
+        assert!(seen(&engine(Some("one"), true, 2), None).contains("192.0.2.2"));
+        assert_eq!(seen(&engine(Some("one"), true, 2), fixed), "", "the configuration says where it is reached");
+    }
+
+    #[test]
+    fn etcd_moves_with_its_host() {
+        let fleet = FleetId::parse("edge").unwrap();
+        let entropy = [7; fleet::ENTROPY_BYTES];
+        let here = (&facts().host, facts().advertise_address);
+        let record = fleet::mint(&fleet, here, String::new(), crate::model::Secret::new("key"), &entropy);
+        assert_eq!(moved(record.clone(), &facts()), record);
+        let elsewhere = HostFacts { advertise_address: IpAddr::from([192, 0, 2, 9]), ..facts() };
+        let after = moved(record.clone(), &elsewhere);
+        assert_eq!((after.revision, after.etcd_members[&here.0.clone()].as_str()), (record.revision + 1, "192.0.2.9"));
+    }
 
     #[test]
     fn owners_are_read_from_labels() {

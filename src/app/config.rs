@@ -2,11 +2,15 @@
 //!
 //! Invariant: a key of the file that nobody knows is an error, with the keys that there are.
 
+mod limits;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+
+pub use limits::{DeadlineSettings, LimitSettings};
 
 use crate::model::{FleetId, HostId};
 
@@ -61,6 +65,10 @@ pub struct Settings {
     /// Key of the client certificate, PEM
     #[arg(long, env = "PGMOOR_BROKER_KEY_FILE", global = true)]
     pub broker_key_file: Option<PathBuf>,
+    /// Publish specs again that an external broker lost, where their topic is empty; its access list must allow it. The
+    /// embedded broker keeps nothing over a restart and always gets them again [default: false]
+    #[arg(long, env = "PGMOOR_RESEED_SPECS", num_args = 0..=1, default_missing_value = "true")]
+    pub reseed_specs: Option<bool>,
     /// Where the embedded broker listens [default: 127.0.0.1:1883]
     #[arg(long, env = "PGMOOR_BROKER_LISTEN", global = true)]
     pub broker_listen: Option<SocketAddr>,
@@ -94,7 +102,10 @@ pub struct Settings {
     /// Seconds that the data of a deleted database stays in the trash [default: 259200, 72 hours]
     #[arg(long, env = "PGMOOR_DELETION_GRACE_S")]
     pub deletion_grace_s: Option<u32>,
-    /// Seconds between two looks at everything, 1–3600 [default: 15]
+    /// Accepted specs and finished plans that are kept of each database, 1–1000 [default: 10]
+    #[arg(long, env = "PGMOOR_HISTORY_MAX", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub history_max: Option<u32>,
+    /// Seconds between two looks at everything, 1–3600 [default: 10]
     #[arg(long, env = "PGMOOR_TICK_S", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub tick_s: Option<u32>,
     /// How log lines look [default: pretty on a terminal, json elsewhere]
@@ -103,6 +114,12 @@ pub struct Settings {
     /// Which log lines are written: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `pgmoor::mqtt=debug` [default: info]
     #[arg(long, env = "PGMOOR_LOG_LEVEL")]
     pub log_level: Option<String>,
+    /// How long each phase may take: the table `[deadlines]` of the file.
+    #[command(flatten)]
+    pub deadlines: DeadlineSettings,
+    /// How much may go on, and go wrong, at a time: the table `[limits]` of the file.
+    #[command(flatten)]
+    pub limits: LimitSettings,
 }
 
 /// Why there is no configuration.
@@ -128,7 +145,7 @@ pub enum Error {
     /// A value that cannot be.
     #[error("{setting} cannot be {value}: {why}")]
     Value {
-        /// The flag's name without dashes.
+        /// The flag's name without dashes, or the file's.
         setting: &'static str,
         /// What it was set to.
         value: String,
@@ -146,13 +163,21 @@ pub fn layered(flags: Settings, file: Option<&Path>) -> Result<Settings, Error> 
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let file: Settings =
         toml::from_str(&text).map_err(|error| Error::Parse { path: path.to_owned(), why: error.to_string() })?;
+    file.deadlines.check()?;
+    file.limits.check()?;
     Ok(over(flags, file))
 }
 
 /// `upper` where it says something, else `lower`.
 fn over(upper: Settings, lower: Settings) -> Settings {
     macro_rules! pick {
-        ($($field:ident),+ $(,)?) => { Settings { $($field: upper.$field.or(lower.$field)),+ } };
+        ($($field:ident),+ $(,)?) => {
+            Settings {
+                $($field: upper.$field.or(lower.$field),)+
+                deadlines: upper.deadlines.over(lower.deadlines),
+                limits: upper.limits.over(lower.limits),
+            }
+        };
     }
     pick!(
         fleet,
@@ -164,6 +189,7 @@ fn over(upper: Settings, lower: Settings) -> Settings {
         broker_ca_file,
         broker_cert_file,
         broker_key_file,
+        reseed_specs,
         broker_listen,
         broker_users_file,
         broker_tls_cert_file,
@@ -175,6 +201,7 @@ fn over(upper: Settings, lower: Settings) -> Settings {
         etcd_peer_port,
         catalogue,
         deletion_grace_s,
+        history_max,
         tick_s,
         log,
         log_level,
@@ -187,6 +214,8 @@ pub mod default {
     pub const FLEET: &str = "default";
     /// See `Settings::data_dir`.
     pub const DATA_DIR: &str = "/var/lib/pgmoor";
+    /// See `Settings::reseed_specs`.
+    pub const RESEED_SPECS: bool = false;
     /// See `Settings::broker_listen`.
     pub const BROKER_LISTEN: &str = "127.0.0.1:1883";
     /// See `Settings::docker_socket`.
@@ -197,8 +226,10 @@ pub mod default {
     pub const ETCD_PEER_PORT: u16 = 2380;
     /// See `Settings::deletion_grace_s`: 72 hours (issue 3).
     pub const DELETION_GRACE_S: u32 = 72 * 3600;
+    /// See `Settings::history_max` (issue 3).
+    pub const HISTORY_MAX: u32 = 10;
     /// See `Settings::tick_s`.
-    pub const TICK_S: u32 = 15;
+    pub const TICK_S: u32 = 10;
     /// See `Settings::log_level`.
     pub const LOG_LEVEL: &str = "info";
 }

@@ -7,6 +7,8 @@ mod adopt;
 mod bootstrap;
 pub mod config;
 mod links;
+mod resync;
+pub mod services;
 mod world;
 
 use std::net::SocketAddr;
@@ -15,22 +17,22 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::contract::topics::filters;
 use crate::domain::catalogue;
 use crate::drivers::host::Local;
 use crate::drivers::seal::FleetKey;
 use crate::drivers::swarm::Docker;
 use crate::drivers::{Drivers, etcd, fake, patroni, postgres};
-use crate::intake::{Intake, PreviewQueue};
-use crate::model::{Catalogue, ControllerId, FleetId};
+use crate::model::ControllerId;
 use crate::mqtt;
-use crate::outbox::Outbox;
+use crate::outbox::Guard;
 use crate::runtime::backoff::Schedule;
-use crate::runtime::bell::bell;
 use crate::runtime::clock::{SharedClock, SystemClock};
 use crate::runtime::random::Random;
 use crate::runtime::supervisor::{self, Policy, Supervisor};
 use crate::store::{self, Store};
 use config::{DriverKind, Settings, default};
+use services::{Base, Lines};
 
 /// Why the daemon does not start, or why it stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -76,21 +78,6 @@ pub enum Error {
     Task(#[from] supervisor::Error),
 }
 
-/// What every part of the daemon knows.
-#[derive(Clone)]
-struct Base {
-    fleet: FleetId,
-    controller: ControllerId,
-    host: crate::model::HostId,
-    data_dir: String,
-    catalogue: Arc<Catalogue>,
-    store: Store,
-    drivers: Drivers,
-    key: Arc<FleetKey>,
-    clock: SharedClock,
-    random: Random,
-}
-
 /// Runs the daemon until `stop`.
 ///
 /// # Errors
@@ -111,31 +98,22 @@ pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), E
     };
     let identity = mqtt::Identity { fleet: base.fleet.clone(), controller: base.controller.clone() };
     let will = links::will(&base);
-    let (outbound, publisher) = mqtt::Outbound::new(&options, &identity, will, base.random.clone())?;
+    let (mut outbound, publisher) = mqtt::Outbound::new(&options, &identity, will, base.random.clone())?;
     let (inbound, receiver, deliveries) = mqtt::Inbound::new(&options, identity.clone(), base.random.clone())?;
+    outbound.follow(&receiver);
 
-    let (bell_reconcile, listener) = bell();
-    let (previews, questions) = PreviewQueue::new();
-    let intake = Intake {
-        fleet: base.fleet.clone(),
-        host: base.host.clone(),
-        known_hosts: [base.host.clone()].into(),
-        data_dir: base.data_dir.clone(),
-        catalogue: Arc::clone(&base.catalogue),
-        store: base.store.clone(),
-        bell: bell_reconcile.clone(),
-        clock: base.clock.clone(),
-        confirm: links::confirm(options.clone(), identity, base.random.clone()),
-        previews,
+    let lines = Lines {
+        inward: Arc::new(receiver),
+        deliveries,
+        outward: Arc::new(publisher),
+        confirm: links::confirm(options, identity, base.random.clone()),
+        embedded,
     };
+    let written = outbound.watch(filters::reports(&base.fleet, &base.controller, &base.host));
+    links::run_guard(&mut supervisor, Guard::new(base.fleet.clone(), base.store.clone(), base.clock.clone(), written));
+    links::say_schemas(&base).await?;
     links::run_outbound(&mut supervisor, outbound);
-    let outbox =
-        Outbox::new(base.store.clone(), links::Link(publisher.clone()), base.clock.clone(), base.random.clone());
-    links::run_outbox(&mut supervisor, outbox);
-    links::run_availability(&mut supervisor, base.clone(), publisher.clone());
-    world::run(&mut supervisor, settings, base.clone(), (bell_reconcile, listener, questions));
-    links::run_intake(&mut supervisor, intake.clone(), receiver.clone(), deliveries);
-    links::run_resync(&mut supervisor, base.clone(), intake, receiver, (publisher, embedded));
+    services::start(&mut supervisor, settings, &base, lines);
     links::run_inbound(&mut supervisor, inbound);
     supervisor.run(stop).await?;
     tracing::info!("stopped");

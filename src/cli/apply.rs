@@ -39,7 +39,7 @@ pub(super) async fn apply(context: &Context<'_>, args: &Apply, out: &mut Out) ->
     }
     let mut waiter = Waiter::start(context, goal(&spec)).await?;
     publish(context, waiter.link(), &spec).await?;
-    wait(context, &mut waiter, &spec, (args.wait, args.output.format), out).await
+    wait(context, &mut waiter, &spec.database, (args.wait, args.output.format), out).await
 }
 
 pub(super) async fn delete(context: &Context<'_>, args: &Delete, out: &mut Out) -> Result<Exit, Error> {
@@ -48,13 +48,15 @@ pub(super) async fn delete(context: &Context<'_>, args: &Delete, out: &mut Out) 
     if !waiter.known() && waiter.link().retained(&topic(context, &spec)).await?.is_none() {
         return Err(Error::NoDatabase { database: spec.database, fleet: context.options.fleet.clone() });
     }
-    if !args.yes && !confirmed(context, &spec.database, out)? {
+    let fleet = &context.options.fleet;
+    let question = format!("delete database {} of fleet {fleet}? Its data goes to the trash.", spec.database);
+    if !args.yes && !confirmed(&question, &spec.database, out)? {
         out.note("nothing was deleted");
         return Ok(Exit::Failed);
     }
     publish(context, waiter.link(), &spec).await?;
     if args.wait.wait {
-        return wait(context, &mut waiter, &spec, (args.wait, args.output.format), out).await;
+        return wait(context, &mut waiter, &spec.database, (args.wait, args.output.format), out).await;
     }
     waiter.close().await;
     published(context, &spec, args.output.format, out)
@@ -82,26 +84,24 @@ fn published(context: &Context<'_>, spec: &Spec, format: Format, out: &mut Out) 
 }
 
 /// Asks whoever sits at the terminal.
-fn confirmed(context: &Context<'_>, database: &DatabaseId, out: &mut Out) -> Result<bool, Error> {
+pub(super) fn confirmed(question: &str, database: &DatabaseId, out: &mut Out) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::NotConfirmed(database.clone()));
     }
-    let fleet = &context.options.fleet;
-    out.ask(&format!("delete database {database} of fleet {fleet}? Its data goes to the trash. [y/N] "));
+    out.ask(&format!("{question} [y/N] "));
     let mut answer = String::new();
     // Nobody who answers is nobody who agrees.
     let read = std::io::stdin().lock().read_line(&mut answer).unwrap_or(0);
     Ok(read > 0 && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-async fn wait(
+pub(super) async fn wait(
     context: &Context<'_>,
     waiter: &mut Waiter,
-    spec: &Spec,
+    database: &DatabaseId,
     (wait, format): (Wait, Format),
     out: &mut Out,
 ) -> Result<Exit, Error> {
-    let database = &spec.database;
     match waiter.run(context, wait.timeout, out).await? {
         Ended::Reached(status) => {
             out.document(format, &status, |_| reached(database, status.as_deref()))?;
@@ -111,6 +111,14 @@ async fn wait(
             let faults = status.verdict.as_ref().map(|verdict| verdict.faults.clone()).unwrap_or_default();
             out.note(&format!("{database}: the spec was rejected, nothing has changed"));
             out.document(format, &status, |style| render::faults(&faults, style))?;
+            Ok(Exit::Failed)
+        }
+        Ended::Held(status) => {
+            out.note(&format!(
+                "{database}: too many databases were deleted at once, so this delete waits: \
+                 `pgmoor confirm-delete {database}` does it, `pgmoor apply` with its spec withdraws it"
+            ));
+            out.document(format, &status, |_| String::new())?;
             Ok(Exit::Failed)
         }
         Ended::TimedOut(status) => {

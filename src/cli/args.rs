@@ -49,16 +49,36 @@ pub enum Command {
     Plan(Plan),
     /// Publish a spec: it is what shall be from now on
     Apply(Apply),
+    /// Approve of what a database's plan interrupts (restarts, replaced containers, its end), by the digest of the plan
+    Approve(Approve),
     /// Show how databases stand
     Status(Status),
+    /// Say why a database is as it is, and what to do; also when the daemon is dead (exit code 2: not all is well)
+    Explain(Explain),
     /// Delete a database; its data stays in the trash of its host for a while
     Delete(Delete),
+    /// Go on after a halt: steps of too many databases failed in a row, and nothing new begins
+    Resume(Resume),
+    /// Bring a deleted database back from the trash, with its rows and passwords
+    Undelete(Undelete),
+    /// Remove a deleted database for good, now; its id is free then
+    Purge(Purge),
+    /// Do deletes that are held, since too many databases were deleted at once
+    ConfirmDelete(ConfirmDelete),
+    /// Show the last accepted specs and finished plans of a database
+    History(History),
+    /// Show what differs between two accepted specs of a database; secrets are hidden
+    Diff(Diff),
+    /// Go back to an accepted spec: it is published again, as a new generation
+    Rollback(Rollback),
     /// Print how to connect to a database of this host
     Connection(Connection),
     /// Open psql on a database of this host
     Psql(Psql),
     /// Follow what happens
     Events(Events),
+    /// Look at everything that pgmoor stands on (Docker, Swarm, images, names, ports, clock, disks, store, broker)
+    Doctor(Doctor),
     /// Print the JSON Schema of a document; without KIND, list the kinds
     Schema(Schema),
     /// Print the completions of a shell
@@ -121,6 +141,34 @@ pub struct Apply {
     pub output: Output,
 }
 
+/// `pgmoor resume`
+#[derive(Debug, Clone, Args)]
+pub struct Resume {
+    /// How long to wait for the answer, such as 30s or 2m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub timeout: Duration,
+    /// How the answer is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor approve`
+#[derive(Debug, Clone, Args)]
+pub struct Approve {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// The digest that `pgmoor plan`, `pgmoor status` and the plan's topic show, or its first twelve digits
+    #[arg(value_name = "DIGEST")]
+    pub digest: String,
+    /// How long to wait for the answer, such as 30s or 2m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub timeout: Duration,
+    /// How the answer is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// `pgmoor status`
 #[derive(Debug, Clone, Args)]
 pub struct Status {
@@ -135,6 +183,17 @@ pub struct Status {
     pub output: Output,
 }
 
+/// `pgmoor explain`
+#[derive(Debug, Clone, Args)]
+pub struct Explain {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// How the answer is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// `pgmoor delete`
 #[derive(Debug, Clone, Args)]
 pub struct Delete {
@@ -145,6 +204,96 @@ pub struct Delete {
     #[arg(short = 'y', long)]
     pub yes: bool,
     /// Whether to wait.
+    #[command(flatten)]
+    pub wait: Wait,
+    /// How the outcome is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor undelete`
+#[derive(Debug, Clone, Args)]
+pub struct Undelete {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// Whether to wait until it is available.
+    #[command(flatten)]
+    pub wait: Wait,
+    /// How the outcome is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor purge`
+#[derive(Debug, Clone, Args)]
+pub struct Purge {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+    /// How long to wait until it is gone, such as 30s or 2m
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2m")]
+    pub timeout: Duration,
+    /// How the outcome is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor confirm-delete`
+#[derive(Debug, Clone, Args)]
+pub struct ConfirmDelete {
+    /// The databases
+    #[arg(value_name = "DATABASE", required_unless_present = "all")]
+    pub databases: Vec<DatabaseId>,
+    /// Every delete of the fleet that is held
+    #[arg(long, conflicts_with = "databases")]
+    pub all: bool,
+    /// How the outcome is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor history`
+#[derive(Debug, Clone, Args)]
+pub struct History {
+    /// The database, living or in the trash
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor diff`
+#[derive(Debug, Clone, Args)]
+pub struct Diff {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// The older spec: its generation; of specs without one, its number in the history
+    #[arg(value_name = "A")]
+    pub from: u64,
+    /// The newer spec
+    #[arg(value_name = "B")]
+    pub to: u64,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor rollback`
+#[derive(Debug, Clone, Args)]
+pub struct Rollback {
+    /// The database
+    #[arg(value_name = "DATABASE")]
+    pub database: DatabaseId,
+    /// The spec to go back to: its generation; of specs without one, its number in the history
+    #[arg(long, value_name = "GENERATION")]
+    pub to: u64,
+    /// Whether to wait until it is applied.
     #[command(flatten)]
     pub wait: Wait,
     /// How the outcome is printed.
@@ -190,6 +339,14 @@ pub struct Events {
     #[arg(value_name = "DATABASE")]
     pub database: Option<DatabaseId>,
     /// How they are printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `pgmoor doctor`
+#[derive(Debug, Clone, Args)]
+pub struct Doctor {
+    /// How the report is printed.
     #[command(flatten)]
     pub output: Output,
 }

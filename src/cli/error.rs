@@ -95,6 +95,9 @@ pub enum Error {
     /// The settings name no broker that can be reached.
     #[error("read where the broker is")]
     BrokerSettings(#[source] mqtt::Error),
+    /// A verb that is no word: a mistake of ours.
+    #[error("there is no verb \"{0}\"")]
+    NoVerb(&'static str),
     /// Nobody answered a request.
     #[error("nobody answered within {} s", limit.as_secs())]
     NoAnswer {
@@ -119,8 +122,8 @@ pub enum Error {
         /// What the parser said.
         why: String,
     },
-    /// A deletion must be confirmed, and there is nobody to ask.
-    #[error("deleting {0} must be confirmed")]
+    /// What removes something must be confirmed, and there is nobody to ask.
+    #[error("deleting or purging {0} must be confirmed")]
     NotConfirmed(DatabaseId),
     /// There is no credentials file of the database on this host.
     #[error("there are no credentials of database {database} on this host: {} is not there", path.display())]
@@ -239,6 +242,7 @@ impl Error {
             | Self::NoUser { .. }
             | Self::Psql(_)
             | Self::NoKind { .. }
+            | Self::NoVerb(_)
             | Self::ReadPassword(_)
             | Self::PasswordsDiffer
             | Self::PasswordLine(_) => None,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::link::{Follow, Link, nobody_online};
 use super::output::Style;
 use super::{Context, Error, Out, render};
-use crate::contract::documents::{Event, EventType, State, Status, VerdictResult};
+use crate::contract::documents::{
+    Condition, ConditionStatus, ConditionType, Event, EventType, State, Status, VerdictResult,
+};
 use crate::contract::topics::Topic;
 use crate::model::{DatabaseId, Digest};
 
@@ -33,6 +35,8 @@ enum Standing {
     Underway,
     Reached,
     Rejected,
+    /// It is a delete, and too many came at once.
+    Held,
 }
 
 /// How the waiting ended, with the last status that told it.
@@ -41,6 +45,8 @@ pub(super) enum Ended {
     /// The status is none when the topic was cleared: the database is gone.
     Reached(Option<Box<Status>>),
     Rejected(Box<Status>),
+    /// The delete waits for a person.
+    Held(Box<Status>),
     /// With the last status about the payload, if there was one.
     TimedOut(Option<Box<Status>>),
 }
@@ -49,6 +55,12 @@ fn judge(goal: &Goal, status: &Status) -> Standing {
     let judged = status.verdict.as_ref().filter(|verdict| verdict.digest == goal.digest);
     if judged.is_some_and(|verdict| verdict.result == VerdictResult::Rejected) {
         return Standing::Rejected;
+    }
+    let held = |condition: &Condition| {
+        condition.kind == ConditionType::DeletionHeld && condition.status == ConditionStatus::True
+    };
+    if goal.deletes && status.conditions.iter().any(held) {
+        return Standing::Held;
     }
     let observed = status.observed.as_ref().is_some_and(|observed| observed.digest == goal.digest);
     if judged.is_none() && !observed {
@@ -136,6 +148,7 @@ impl Waiter {
         Ok(match judge(&self.goal, &status) {
             Standing::Reached => Some(Ended::Reached(Some(Box::new(status)))),
             Standing::Rejected => Some(Ended::Rejected(Box::new(status))),
+            Standing::Held => Some(Ended::Held(Box::new(status))),
             Standing::Elsewhere | Standing::Underway => None,
         })
     }
@@ -155,6 +168,7 @@ impl Waiter {
             Standing::Elsewhere => Ok(None),
             Standing::Reached => Ok(Some(Ended::Reached(Some(status)))),
             Standing::Rejected => Ok(Some(Ended::Rejected(status))),
+            Standing::Held => Ok(Some(Ended::Held(status))),
             Standing::Underway => {
                 let (time, what) = render::progress(&status);
                 if what != self.said {
@@ -180,7 +194,12 @@ impl Waiter {
             | EventType::HealthChanged
             | EventType::PrimaryChanged
             | EventType::DriftFound
+            | EventType::FleetHalted
+            | EventType::FleetResumed
             | EventType::ForeignWrite
+            | EventType::DriftFight
+            | EventType::DeletionHeld
+            | EventType::Purged
             | EventType::ReplayIgnored => {}
         }
     }

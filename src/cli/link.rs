@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Context, Error, Out};
-use crate::contract::documents::{Availability, OnlineState};
+use crate::contract::documents::{Availability, HostStatus, OnlineState, Trash};
 use crate::contract::topics::filters;
-use crate::model::Secret;
+use crate::model::{DatabaseId, Secret};
 use crate::mqtt::{Credentials, Message, Options, Received, Server, Session, Subscription, Tls};
 
 /// How long a connection, a subscription or a publish may take.
@@ -55,7 +55,7 @@ impl BrokerSettings {
         Ok(Server { host: host.to_string(), port: self.listen.port(), tls: self.listen_cert_file.is_some() })
     }
 
-    fn options(&self) -> Result<Options, Error> {
+    pub(super) fn options(&self) -> Result<Options, Error> {
         let server = self.server()?;
         let credentials = match &self.username {
             None => None,
@@ -109,14 +109,26 @@ impl Link {
         Ok(found.into_iter().next().map(|(_, payload)| payload))
     }
 
+    /// What is retained below a filter that this link does not follow, by topic.
+    pub(super) async fn all_retained(&self, filter: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.session.read_retained(filter, LIMIT).await.map_err(|source| self.error(source))
+    }
+
     /// What the fleet's controllers say about themselves, in the order of their ids.
     pub(super) async fn controllers(&self, context: &Context<'_>) -> Result<Vec<Availability>, Error> {
         let filter = filters::availability(&context.options.fleet);
-        let found = self.session.read_retained(&filter, LIMIT).await.map_err(|source| self.error(source))?;
+        let found = self.all_retained(&filter).await?;
         let mut controllers: Vec<Availability> =
             found.iter().filter_map(|(_, payload)| serde_json::from_slice(payload).ok()).collect();
         controllers.sort_by(|a, b| a.controller.cmp(&b.controller));
         Ok(controllers)
+    }
+
+    /// The deleted databases whose data the fleet's hosts keep.
+    pub(super) async fn trash(&self, context: &Context<'_>) -> Result<BTreeMap<DatabaseId, Trash>, Error> {
+        let found = self.all_retained(&filters::hosts(&context.options.fleet)).await?;
+        let hosts = found.iter().filter_map(|(_, payload)| serde_json::from_slice::<HostStatus>(payload).ok());
+        Ok(hosts.flat_map(|host| host.inventory.trash).collect())
     }
 
     pub(super) async fn close(self) {

@@ -1,15 +1,21 @@
 //! The command line: `validate`, `plan`, `apply`, `status`, … It speaks MQTT with the broker, as any other client could;
-//! only `connection` and `psql` read a file, the credentials that the daemon keeps on its host.
+//! only `connection` and `psql` read a file, the credentials that the daemon keeps on its host, and `doctor` looks at that
+//! host.
 //!
 //! Architecture invariant: it never opens the store, and knows nothing that is not on the topics, so it works from any
 //! machine that reaches the broker. Exit codes are those of [`Exit`] and nothing else (docs/cli.md).
 
 mod access;
 mod apply;
+mod approve;
 pub mod args;
+mod ask;
+mod doctor;
 mod error;
 mod events;
+mod explain;
 mod follow;
+mod history;
 mod input;
 mod link;
 mod offline;
@@ -17,10 +23,13 @@ mod output;
 mod passwd;
 mod plan;
 mod render;
+mod resume;
 mod schema;
 mod status;
+mod trash;
 
 pub use args::Command;
+pub use doctor::DoctorSettings;
 pub use error::Error;
 pub use link::BrokerSettings;
 pub use output::Out;
@@ -49,6 +58,8 @@ pub struct Options {
     pub catalogue: Option<PathBuf>,
     /// How the broker is reached.
     pub broker: BrokerSettings,
+    /// What the doctor looks at beside.
+    pub doctor: DoctorSettings,
 }
 
 /// How a command ended. The numbers are part of the contract with scripts.
@@ -58,7 +69,7 @@ pub enum Exit {
     Done,
     /// 1: an error, or the spec was rejected.
     Failed,
-    /// 2: of `plan`: there are changes.
+    /// 2: of `plan`: there are changes; of `explain`: not all is well, the answer says why.
     Changes,
     /// 3: the time to wait has passed; the database goes on by itself.
     TimedOut,
@@ -108,9 +119,19 @@ pub async fn run(command: &Command, options: &Options, program: clap::Command, o
         Command::Plan(args) if args.offline => offline::plan(&context, args, out),
         Command::Plan(args) => plan::run(&context, args, out).await,
         Command::Apply(args) => apply::apply(&context, args, out).await,
+        Command::Approve(args) => approve::run(&context, args, out).await,
         Command::Delete(args) => apply::delete(&context, args, out).await,
+        Command::Undelete(args) => trash::undelete(&context, args, out).await,
+        Command::Purge(args) => trash::purge(&context, args, out).await,
+        Command::ConfirmDelete(args) => trash::confirm_delete(&context, args, out).await,
+        Command::History(args) => history::history(&context, args, out).await,
+        Command::Diff(args) => history::diff(&context, args, out).await,
+        Command::Rollback(args) => history::rollback(&context, args, out).await,
         Command::Status(args) => status::run(&context, args, out).await,
+        Command::Explain(args) => explain::run(&context, args, out).await,
         Command::Events(args) => events::run(&context, args, out).await,
+        Command::Doctor(args) => doctor::run(&context, args, out).await,
+        Command::Resume(args) => resume::run(&context, args, out).await,
         Command::Connection(args) => access::connection(&context, args, out).await,
         Command::Psql(args) => access::psql(&context, args).await,
         Command::Schema(args) => schema::run(args, out),

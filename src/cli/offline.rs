@@ -49,7 +49,7 @@ pub(super) fn plan(context: &Context<'_>, args: &PlanArgs, out: &mut Out) -> Res
             let document = planned(context, &spec, &accepted, &catalogue)?;
             super::plan::show(&document, args.output.format, out)
         }
-        Err(faults) => super::plan::rejected(&spec, &faults, args.output.format, out),
+        Err(faults) => super::ask::rejected(&spec.database, &faults, args.output.format, out),
     }
 }
 
@@ -141,7 +141,8 @@ fn planned(
     let observed = nothing_there(&desired);
     let input = Input { scope: &scope, desired: &desired, observed: &observed, outcomes: &outcomes, forced: &forced };
     let now = Time::from_ms(context.clock.now_ms());
-    Ok(report::proposed_plan_document(&accepted.id, &make_plan(&input), &record, now))
+    let document = report::proposed_plan_document(&accepted.id, &make_plan(&input), &record, now);
+    Ok(report::with_guesses(document, &record.ports.values().copied().collect()))
 }
 
 /// A host that has all it needs. What it has shows nowhere in a plan for an empty world.

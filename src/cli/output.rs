@@ -23,7 +23,6 @@ pub(super) enum Colour {
     Red,
     Green,
     Yellow,
-    Magenta,
     Grey,
     Bold,
 }
@@ -35,7 +34,6 @@ impl Colour {
             Self::Red => 31,
             Self::Green => 32,
             Self::Yellow => 33,
-            Self::Magenta => 35,
             Self::Grey => 90,
         }
     }

@@ -12,7 +12,7 @@ use super::args::{Format, Status as Args};
 use super::link::{Follow, nobody_online};
 use super::render::{self, Row};
 use super::{Context, Error, Exit, Out};
-use crate::contract::documents::Time;
+use crate::contract::documents::{State, Time, Trash};
 use crate::contract::topics::{Topic, filters};
 use crate::model::DatabaseId;
 
@@ -38,6 +38,14 @@ struct Instance {
     health: Option<Value>,
 }
 
+/// What machines get of a database that is in the trash: its own topics are cleared.
+#[derive(Debug, Serialize)]
+struct Deleted<'a> {
+    database: &'a DatabaseId,
+    state: State,
+    trash: &'a Trash,
+}
+
 type All = BTreeMap<DatabaseId, Known>;
 
 pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Result<Exit, Error> {
@@ -57,6 +65,20 @@ pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Re
     }
     all.retain(|_, known| !known.status.is_null());
     let found = show(context, args, &all, out)?;
+    let trash = follow.link().trash(context).await?;
+    if let (Some(database), false) = (&args.database, args.watch)
+        && let Some(kept) = trash.get(database).filter(|_| !found)
+    {
+        out.document(args.output.format, &Deleted { database, state: State::Deleted, trash: kept }, |_| {
+            render::in_trash(database, kept)
+        })?;
+        return Ok(Exit::Done);
+    }
+    if args.database.is_none() {
+        for (database, kept) in &trash {
+            out.note(render::in_trash(database, kept).trim_end());
+        }
+    }
     if let Some(database) = args.database.as_ref().filter(|_| !found && !args.watch) {
         return Err(Error::NoDatabase { database: database.clone(), fleet: fleet.clone() });
     }
@@ -163,7 +185,10 @@ fn take(context: &Context<'_>, all: &mut All, topic: &str, payload: &[u8]) -> Op
         | Topic::HostStatus(_)
         | Topic::Availability(_)
         | Topic::Sync(_)
+        | Topic::Probe(..)
         | Topic::Inventory
+        | Topic::FleetCommand(_)
+        | Topic::FleetCommandResult(_)
         | Topic::Schema(_) => false,
     };
     changed.then_some(id)

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::commands::{FLEET_VERBS, VERBS};
 use super::schema::Kind;
 use super::topics::{Publisher, Row, TABLE};
 
@@ -11,7 +12,7 @@ pub fn document() -> Value {
     let channels: Map<String, Value> = TABLE.iter().map(|row| (channel_name(row), channel(row))).collect();
     let operations: Map<String, Value> =
         TABLE.iter().filter(|row| row.document.is_some()).map(|row| (operation_name(row), operation(row))).collect();
-    let mut kinds: Vec<Kind> = TABLE.iter().filter_map(|row| row.document).collect();
+    let mut kinds: Vec<Kind> = TABLE.iter().flat_map(documents).collect();
     kinds.sort();
     kinds.dedup();
     let messages: Map<String, Value> =
@@ -56,25 +57,46 @@ fn channel(row: &Row) -> Value {
     if !parameters.is_empty() {
         fields.insert("parameters".to_owned(), Value::Object(parameters));
     }
-    if let Some(kind) = row.document {
-        let reference = format!("#/components/messages/{}", kind.as_str());
-        fields.insert("messages".to_owned(), json!({kind.as_str(): {"$ref": reference}}));
+    let reference = |kind: Kind| json!({"$ref": format!("#/components/messages/{}", kind.as_str())});
+    let messages: Map<String, Value> =
+        documents(row).into_iter().map(|kind| (kind.as_str().to_owned(), reference(kind))).collect();
+    if !messages.is_empty() {
+        fields.insert("messages".to_owned(), Value::Object(messages));
     }
     channel
 }
 
-fn parameter(name: &str) -> &'static str {
-    match name {
+/// The documents of a topic: one, but each verb of a command may have its own.
+fn documents(row: &Row) -> Vec<Kind> {
+    match row.document {
+        Some(Kind::Command) => {
+            let verbs = if row.pattern.starts_with("databases/") { &VERBS[..] } else { &FLEET_VERBS[..] };
+            let kinds: std::collections::BTreeSet<Kind> = verbs.iter().map(|verb| verb.payload).collect();
+            kinds.into_iter().collect()
+        }
+        Some(kind) => vec![kind],
+        None => Vec::new(),
+    }
+}
+
+fn parameter(name: &str) -> String {
+    let text = match name {
         "fleet" => "The fleet: one Swarm and the databases on it.",
         "db" => "The database.",
         "instance" => "One Postgres: database, node and a hash of the host.",
         "service" => "One container beside the database.",
         "task" => "One operation; a UUID.",
-        "verb" => "What is asked for; this build knows `plan`.",
+        "verb" => {
+            let names: Vec<&str> = VERBS.iter().chain(&FLEET_VERBS).map(|row| row.name).collect();
+            let names = names.join(", ");
+            return format!("What is asked for; this build knows {names}.");
+        }
         "host" => "One machine of the Swarm.",
         "controller" => "One running pgmoor.",
+        "number" => "A number from 0, without leading zeros.",
         _ => "The kind of a document.",
-    }
+    };
+    text.to_owned()
 }
 
 fn operation_name(row: &Row) -> String {

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::asyncapi;
+use super::commands::{FLEET_VERBS, VERBS};
 use super::faults::Code;
 use super::schema::{self, Kind};
 use super::topics::{Publisher, ROOT, Retained, TABLE};
@@ -73,13 +74,30 @@ fn topics() -> String {
             Publisher::User => "user",
             Publisher::Pgmoor => "pgmoor",
         };
-        let document = row.document.map_or(String::new(), |kind| {
-            format!("[{0}](../schemas/v1/{1}.schema.json)", kind.as_str(), kind.schema_name())
-        });
+        let document = row.document.map_or(String::new(), link);
         let address = row.address();
         line(&mut text, &format!("| `{address}` | {retained} | {who} | {document} | {} |", row.description));
     }
+    for (head, rows) in [(COMMANDS, &VERBS[..]), (FLEET_COMMANDS, &FLEET_VERBS[..])] {
+        text.push_str(head);
+        for row in rows {
+            let payload = link(row.payload);
+            line(&mut text, &format!("| `{}` | {payload} | {} |", row.name, row.description));
+        }
+    }
     text
+}
+
+const COMMANDS: &str = "\n## Commands\n\nPublished on `databases/{db}/commands/{verb}`, never retained. One that comes twice \
+with the same correlation data within 24 hours is done once. The answer names the digest of the payload, so that a client \
+without MQTT 5 knows its own.\n\n| verb | payload | what |\n|---|---|---|\n";
+
+const FLEET_COMMANDS: &str =
+    "\nOn `commands/{verb}`, about the whole fleet:\n\n| verb | payload | what |\n|---|---|---|\n";
+
+/// A link to the schema of a kind.
+fn link(kind: Kind) -> String {
+    format!("[{}](../schemas/v1/{}.schema.json)", kind.as_str(), kind.schema_name())
 }
 
 fn line(text: &mut String, line: &str) {

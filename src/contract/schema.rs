@@ -1,6 +1,6 @@
 //! The kinds of documents, and the JSON Schema of each as it is embedded in the binary.
 //!
-//! Kinds whose payload is not JSON of ours (`command`: a spec or nothing) have the schema of what they hold.
+//! Kinds whose payload is not JSON of ours (`command`, the payload of `plan`: a spec) have the schema of what they hold.
 //!
 //! Invariant: `schemas/v1/{kind}.schema.json` is generated from the Rust types by `contract::generated`; a test fails
 //! when a file differs.
@@ -10,8 +10,8 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 
-use super::documents;
 use super::wire::DatabaseSpec;
+use super::{commands, documents};
 
 pub(super) use super::wire::patterns::{CPUS, IMAGE, MEMORY, POSTGRES_VERSION};
 
@@ -32,6 +32,14 @@ pub enum Kind {
     Event,
     /// A request.
     Command,
+    /// The payload of the request `apply`.
+    Approve,
+    /// The payload of a request that takes nothing.
+    Nothing,
+    /// Which two accepted specs to compare.
+    DiffRequest,
+    /// Which accepted spec to go back to.
+    RollbackRequest,
     /// The answer to a request.
     CommandResult,
     /// Inventory and health of a host.
@@ -48,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::DatabaseSpec,
         Self::Status,
         Self::Health,
@@ -56,6 +64,10 @@ impl Kind {
         Self::Plan,
         Self::Event,
         Self::Command,
+        Self::Approve,
+        Self::Nothing,
+        Self::DiffRequest,
+        Self::RollbackRequest,
         Self::CommandResult,
         Self::HostStatus,
         Self::Availability,
@@ -75,6 +87,10 @@ impl Kind {
             Self::Plan => "plan",
             Self::Event => "event",
             Self::Command => "command",
+            Self::Approve => "approve",
+            Self::Nothing => "nothing",
+            Self::DiffRequest => "diff-request",
+            Self::RollbackRequest => "rollback-request",
             Self::CommandResult => "command-result",
             Self::HostStatus => "host-status",
             Self::Availability => "availability",
@@ -95,6 +111,10 @@ impl Kind {
             | Self::InstanceState
             | Self::Plan
             | Self::Event
+            | Self::Approve
+            | Self::Nothing
+            | Self::DiffRequest
+            | Self::RollbackRequest
             | Self::CommandResult
             | Self::HostStatus
             | Self::Availability
@@ -132,6 +152,10 @@ pub fn schema(kind: Kind) -> &'static str {
         Kind::InstanceState => file!("instance-state"),
         Kind::Plan => file!("plan"),
         Kind::Event => file!("event"),
+        Kind::Approve => file!("approve"),
+        Kind::Nothing => file!("nothing"),
+        Kind::DiffRequest => file!("diff-request"),
+        Kind::RollbackRequest => file!("rollback-request"),
         Kind::CommandResult => file!("command-result"),
         Kind::HostStatus => file!("host-status"),
         Kind::Availability => file!("availability"),
@@ -152,6 +176,10 @@ pub fn value(kind: Kind) -> Value {
         Kind::InstanceState => generator().into_root_schema_for::<documents::InstanceState>(),
         Kind::Plan => generator().into_root_schema_for::<documents::PlanDoc>(),
         Kind::Event => generator().into_root_schema_for::<documents::Event>(),
+        Kind::Approve => generator().into_root_schema_for::<documents::Approve>(),
+        Kind::Nothing => generator().into_root_schema_for::<commands::Nothing>(),
+        Kind::DiffRequest => generator().into_root_schema_for::<commands::DiffRequest>(),
+        Kind::RollbackRequest => generator().into_root_schema_for::<commands::RollbackRequest>(),
         Kind::CommandResult => generator().into_root_schema_for::<documents::CommandResult>(),
         Kind::HostStatus => generator().into_root_schema_for::<documents::HostStatus>(),
         Kind::Availability => generator().into_root_schema_for::<documents::Availability>(),

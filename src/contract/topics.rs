@@ -4,6 +4,8 @@
 //! the topic itself; a text that is not exactly of the table's form is no topic of ours. The documentation, the
 //! AsyncAPI document and the broker's access lists come from [`TABLE`].
 
+pub mod filters;
+
 use super::schema::Kind as Document;
 use crate::model::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, ServiceInstanceId, TaskId};
 
@@ -90,7 +92,7 @@ const fn row(
 }
 
 /// Every topic of the contract.
-pub const TABLE: [Row; 18] = {
+pub const TABLE: [Row; 21] = {
     use Publisher::{Pgmoor, User};
     use Retained::{Expires, No, Will, Yes};
     [
@@ -100,7 +102,7 @@ pub const TABLE: [Row; 18] = {
             User,
             Some(Document::DatabaseSpec),
             "The desired database. `{\"deleted\": true}`, or an empty payload that a fresh exact subscription \
-             confirms, deletes it.",
+             confirms, deletes it. pgmoor writes here only for `undelete` and `rollback`.",
         ),
         row(
             "databases/{db}/status",
@@ -148,7 +150,7 @@ pub const TABLE: [Row; 18] = {
             No,
             User,
             Some(Document::Command),
-            "A request. `plan` takes a spec and changes nothing. A retained command is refused.",
+            "A request; the table of commands below says which there are. A retained one is refused.",
         ),
         row(
             "databases/{db}/commands/{verb}/result",
@@ -173,11 +175,32 @@ pub const TABLE: [Row; 18] = {
             "Markers by which a controller knows that a resync came through.",
         ),
         row(
+            "controllers/{controller}/probe/{number}",
+            Expires,
+            Pgmoor,
+            Some(Document::SyncMarker),
+            "Markers by which a controller learns how much of a replay the broker cuts off; removed again at once.",
+        ),
+        row(
             "inventory",
             Yes,
             User,
             Some(Document::Inventory),
             "Optional: which databases there shall be, so that a resync is provably complete. It never deletes.",
+        ),
+        row(
+            "commands/{verb}",
+            No,
+            User,
+            Some(Document::Command),
+            "A request about the whole fleet: `resume`. A retained one is refused.",
+        ),
+        row(
+            "commands/{verb}/result",
+            No,
+            Pgmoor,
+            Some(Document::CommandResult),
+            "The answer to a request about the fleet; also sent to the response topic when the request named one.",
         ),
         Row {
             pattern: "schemas/{kind}",
@@ -225,8 +248,14 @@ pub enum Topic {
     Availability(ControllerId),
     /// `controllers/{controller}/sync`
     Sync(ControllerId),
+    /// `controllers/{controller}/probe/{number}`
+    Probe(ControllerId, u32),
     /// `inventory`
     Inventory,
+    /// `commands/{verb}`
+    FleetCommand(Verb),
+    /// `commands/{verb}/result`
+    FleetCommandResult(Verb),
     /// `pgmoor/v1/schemas/{kind}`, beside the fleets
     Schema(Document),
 }
@@ -238,9 +267,6 @@ pub enum Topic {
 pub struct Verb(TaskId);
 
 impl Verb {
-    /// The verb that asks what a spec would change.
-    pub const PLAN: &str = "plan";
-
     /// Reads a verb; none when it is no such word.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -272,9 +298,18 @@ impl Topic {
             ["hosts", host, "status"] => Some(Self::HostStatus(HostId::parse(host).ok()?)),
             ["controllers", id, "availability"] => Some(Self::Availability(ControllerId::parse(id).ok()?)),
             ["controllers", id, "sync"] => Some(Self::Sync(ControllerId::parse(id).ok()?)),
+            ["controllers", id, "probe", number] => Self::of_probe(ControllerId::parse(id).ok()?, number),
             ["inventory"] => Some(Self::Inventory),
+            ["commands", verb] => Some(Self::FleetCommand(Verb::parse(verb)?)),
+            ["commands", verb, "result"] => Some(Self::FleetCommandResult(Verb::parse(verb)?)),
             _ => None,
         }
+    }
+
+    fn of_probe(controller: ControllerId, number: &str) -> Option<Self> {
+        let parsed: u32 = number.parse().ok()?;
+        // `007` and `+7` are other topics than `7`.
+        (parsed.to_string() == number).then_some(Self::Probe(controller, parsed))
     }
 
     fn of_database(database: DatabaseId, below: &[&str]) -> Option<Self> {
@@ -316,7 +351,10 @@ impl Topic {
             Self::HostStatus(_) => "hosts/{host}/status",
             Self::Availability(_) => "controllers/{controller}/availability",
             Self::Sync(_) => "controllers/{controller}/sync",
+            Self::Probe(..) => "controllers/{controller}/probe/{number}",
             Self::Inventory => "inventory",
+            Self::FleetCommand(_) => "commands/{verb}",
+            Self::FleetCommandResult(_) => "commands/{verb}/result",
             Self::Schema(_) => "schemas/{kind}",
         };
         // A test proves that each pattern above is in the table, so the fallback is never taken.
@@ -347,7 +385,9 @@ impl Topic {
             Self::Command(db, verb) | Self::CommandResult(db, verb) => vec![db.to_string(), verb.as_str().to_owned()],
             Self::HostStatus(host) => vec![host.to_string()],
             Self::Availability(id) | Self::Sync(id) => vec![id.to_string()],
+            Self::Probe(id, number) => vec![id.to_string(), number.to_string()],
             Self::Inventory => Vec::new(),
+            Self::FleetCommand(verb) | Self::FleetCommandResult(verb) => vec![verb.as_str().to_owned()],
             Self::Schema(kind) => vec![kind.as_str().to_owned()],
         }
     }
@@ -369,85 +409,14 @@ impl Topic {
             | Self::TaskLog(db, _)
             | Self::Command(db, _)
             | Self::CommandResult(db, _) => Some(db),
-            Self::HostStatus(_) | Self::Availability(_) | Self::Sync(_) | Self::Inventory | Self::Schema(_) => None,
+            Self::HostStatus(_)
+            | Self::Availability(_)
+            | Self::Sync(_)
+            | Self::Probe(..)
+            | Self::Inventory
+            | Self::FleetCommand(_)
+            | Self::FleetCommandResult(_)
+            | Self::Schema(_) => None,
         }
-    }
-}
-
-/// Subscription filters. No client needs more than eight in one SUBSCRIBE (the limit of hosted brokers).
-pub mod filters {
-    use super::{ControllerId, DatabaseId, FleetId, ROOT, Topic};
-
-    /// Every spec of the fleet.
-    #[must_use]
-    pub fn specs(fleet: &FleetId) -> String {
-        format!("{ROOT}/{fleet}/databases/+/spec")
-    }
-
-    /// Every command of the fleet.
-    #[must_use]
-    pub fn commands(fleet: &FleetId) -> String {
-        format!("{ROOT}/{fleet}/databases/+/commands/+")
-    }
-
-    /// What a controller subscribes to for its work: specs, commands, the inventory, its own markers.
-    #[must_use]
-    pub fn controller(fleet: &FleetId, controller: &ControllerId) -> Vec<String> {
-        vec![
-            specs(fleet),
-            commands(fleet),
-            Topic::Inventory.to_string(fleet),
-            Topic::Sync(controller.clone()).to_string(fleet),
-        ]
-    }
-
-    /// The retained reports of the fleet's databases: where a foreign write would be seen.
-    #[must_use]
-    pub fn reports(fleet: &FleetId) -> Vec<String> {
-        ["status", "health", "plan", "instances/+/state", "instances/+/health"]
-            .map(|below| format!("{ROOT}/{fleet}/databases/+/{below}"))
-            .to_vec()
-    }
-
-    /// The status of every database.
-    #[must_use]
-    pub fn statuses(fleet: &FleetId) -> String {
-        format!("{ROOT}/{fleet}/databases/+/status")
-    }
-
-    /// The health of every database.
-    #[must_use]
-    pub fn healths(fleet: &FleetId) -> String {
-        format!("{ROOT}/{fleet}/databases/+/health")
-    }
-
-    /// State and health of every instance of one database.
-    #[must_use]
-    pub fn instances(fleet: &FleetId, database: &DatabaseId) -> Vec<String> {
-        ["state", "health"].map(|below| format!("{ROOT}/{fleet}/databases/{database}/instances/+/{below}")).to_vec()
-    }
-
-    /// Everything on one database.
-    #[must_use]
-    pub fn database(fleet: &FleetId, database: &DatabaseId) -> String {
-        format!("{ROOT}/{fleet}/databases/{database}/#")
-    }
-
-    /// The events of every database.
-    #[must_use]
-    pub fn events(fleet: &FleetId) -> String {
-        format!("{ROOT}/{fleet}/databases/+/events")
-    }
-
-    /// The availability of every controller.
-    #[must_use]
-    pub fn availability(fleet: &FleetId) -> String {
-        format!("{ROOT}/{fleet}/controllers/+/availability")
-    }
-
-    /// The status of every host.
-    #[must_use]
-    pub fn hosts(fleet: &FleetId) -> String {
-        format!("{ROOT}/{fleet}/hosts/+/status")
     }
 }

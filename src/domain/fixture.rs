@@ -81,6 +81,8 @@ pub(super) fn minimal() -> AcceptedSpec {
         client_token: None,
         deleted: false,
         deletion_protection: false,
+        approval: crate::model::spec::Approval::Auto,
+        reconcile: crate::model::spec::Reconcile::Repair,
         database_name: "shop".to_owned(),
         template: None,
         nodes: vec![NodeSpec {

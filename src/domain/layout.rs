@@ -73,6 +73,18 @@ pub fn service(instance: &InstanceId) -> String {
     format!("postgres-{instance}")
 }
 
+/// The database whose instance this service is, by its name; none for other services.
+#[must_use]
+pub fn database_of_service(service: &str) -> Option<String> {
+    database_of_instance(service.strip_prefix("postgres-")?)
+}
+
+/// The database whose overlay network this is, by its name; none for other networks.
+#[must_use]
+pub fn database_of_network(network: &str) -> Option<String> {
+    DatabaseId::parse(network.strip_suffix("-database")?).ok().map(String::from)
+}
+
 /// The overlay network of a database (reference 1.9).
 #[must_use]
 pub fn network(database: &DatabaseId) -> String {
@@ -283,6 +295,10 @@ mod tests {
         assert_eq!(found, instance().as_str());
         assert_eq!(database_of_instance(&found).as_deref(), Some("shop-2"));
         assert_eq!(instance_of_etcd_user("root"), None);
+        assert_eq!(database_of_service(&service(&instance())).as_deref(), Some("shop-2"));
+        assert_eq!(database_of_service("shop-2"), None);
+        assert_eq!(database_of_network(&network(&DatabaseId::parse("shop-2").unwrap())).as_deref(), Some("shop-2"));
+        assert_eq!(database_of_network("bridge"), None);
         assert_eq!(instance_of_etcd_user("instance.A"), None);
         assert_eq!(database_of_instance("shop-x1-689qacsi"), None);
         assert_eq!(database_of_instance("shop"), None);

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Error, Intake};
-use crate::contract::documents::{EventData, EventType};
+use crate::contract::documents::{AcceptedBy, EventData, EventType};
 use crate::contract::topics::Topic;
 use crate::model::{DatabaseId, Digest};
-use crate::store::Rows as _;
+use crate::mqtt::Probe;
+use crate::store::{History as _, Rows as _};
 
 /// What a fresh look at one topic found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,17 @@ pub enum Retained {
 pub trait Confirm: Send + Sync {
     /// What the broker retains on exactly this topic. Bounded in time.
     async fn retained(&self, topic: &Topic) -> Retained;
+
+    /// The broker's address, under which is remembered what it can do.
+    fn broker(&self) -> String {
+        String::new()
+    }
+
+    /// How many of `count` retained messages the broker replays to one subscription; why that is not known. Bounded in
+    /// time.
+    async fn probe(&self, _count: u32) -> Result<Probe, String> {
+        Err("nothing here asks the broker".to_owned())
+    }
 }
 
 /// How often an unanswered look is made again; the link behind it has its own deadline.
@@ -46,11 +58,15 @@ impl Intake {
             return self.forget_refused(id).await;
         }
         let topic = Topic::Spec(id.clone());
+        // A spec of our own that waits to be published there is newer than what was cleared.
+        if self.store.read(|reader| reader.waits_to_be_said(&topic.to_string(&self.fleet)))? {
+            return Ok(());
+        }
         for look in 1..=LOOKS {
             match self.confirm.retained(&topic).await {
                 Retained::Nothing => {
                     tracing::info!(database = %id, "its spec was cleared; confirmed by a fresh look at the topic");
-                    return self.spec(id, DELETE, false).await;
+                    return self.judge(id, DELETE, false, AcceptedBy::ClearedTopic).await;
                 }
                 Retained::Payload(payload) => return self.spec(id, &payload, true).await,
                 Retained::Unknown if look < LOOKS => tokio::time::sleep(PAUSE).await,

@@ -2,10 +2,15 @@
 //!
 //! Architecture invariants: the acknowledgement follows the commit (rule 5); a bad spec changes nothing but its
 //! verdict (rule 7); an empty payload is confirmed by a fresh look at that very topic before it counts (rule 4); a
-//! *replayed* spec that history knows as superseded changes nothing (rule 9).
+//! *replayed* spec that history knows as superseded changes nothing (rule 9); a message over which pgmoor itself fails
+//! is answered, remembered and let go. Messages of different databases are taken in beside each other ([`lanes`]).
 
+mod broker;
 mod command;
 mod deletion;
+pub mod lanes;
+mod poison;
+mod reseed;
 mod spec;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +26,7 @@ use crate::store::{self, Store};
 
 pub use command::PreviewQueue;
 pub use deletion::{Confirm, Retained};
+pub use reseed::{Heard, Reseeds};
 
 /// A message that came in.
 #[derive(Debug, Clone)]
@@ -86,6 +92,7 @@ impl Intake {
             Some(Topic::Spec(id)) if arrival.payload.is_empty() => self.emptied(&id).await,
             Some(Topic::Spec(id)) => self.spec(&id, &arrival.payload, arrival.retained).await,
             Some(Topic::Command(id, verb)) => self.command(&id, &verb, arrival).await,
+            Some(Topic::FleetCommand(verb)) => self.fleet_command(&verb, arrival).await,
             Some(_) => Ok(()),
             None => {
                 // For example a database id that breaks the rule: there is no topic of ours to answer on.

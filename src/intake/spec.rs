@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{Error, Intake};
-use crate::contract::documents::{ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult};
+use crate::contract::documents::{
+    AcceptedBy, ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult,
+};
 use crate::contract::topics::Topic;
 use crate::contract::{self, Fault};
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, DatabaseId, Digest, Scope, Secret};
-use crate::store::{Candidate, ConditionRow, DesiredRow, OutMessage, Rows as _};
+use crate::model::{AcceptedSpec, DatabaseId, Digest, Record, Scope, Secret};
+use crate::store::{Candidate, ConditionRow, DesiredRow, History as _, Hold, OutMessage, Rows as _};
 
 /// What is to be done with a spec before its rules are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +29,11 @@ fn news(row: &DesiredRow, digest: &Digest, retained: bool) -> News {
     let accepted = row.accepted.as_ref().is_some_and(|accepted| accepted.digest == *digest);
     let waits = row.candidate.as_ref().is_some_and(|candidate| candidate.spec.digest == *digest);
     if waits {
-        News::Known
+        // After another one that was refused it is the last word again.
+        if row.last_seen.as_ref() == Some(digest) { News::Known } else { News::New }
     } else if accepted {
         let clean = row.candidate.is_none()
-            && row.conditions.is_empty()
+            && !lifted_by_the_spec().any(|kind| row.conditions.contains_key(&kind))
             && row.verdict.as_ref().is_some_and(|verdict| verdict.digest == *digest);
         if clean { News::Known } else { News::Again }
     } else if retained && row.superseded(digest) {
@@ -42,13 +45,35 @@ fn news(row: &DesiredRow, digest: &Digest, retained: bool) -> News {
     }
 }
 
+/// What no longer holds when the broker brings the accepted spec.
+fn lifted_by_the_spec() -> impl Iterator<Item = ConditionType> {
+    [ConditionType::BrokerAmnesia, ConditionType::BrokerRewound, ConditionType::DeletionHeld].into_iter()
+}
+
 impl Intake {
     /// Judges a spec by the rules that need no host.
     pub(super) async fn spec(&self, id: &DatabaseId, payload: &[u8], retained: bool) -> Result<(), Error> {
+        self.judge(id, payload, retained, AcceptedBy::Publish).await
+    }
+
+    /// The same for a spec that came in another way.
+    pub(super) async fn judge(
+        &self,
+        id: &DatabaseId,
+        payload: &[u8],
+        retained: bool,
+        by: AcceptedBy,
+    ) -> Result<(), Error> {
         let digest = Digest::of_bytes(payload);
+        if self.overtaken(id, retained).await? {
+            return Ok(());
+        }
         let (row, record, ports) =
             self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?, reader.ports()?)))?;
         let row = row.unwrap_or_default();
+        if self.is_poison(id, &row, &digest).await? {
+            return Ok(());
+        }
         match news(&row, &digest, retained) {
             News::Known => return Ok(()),
             News::Again => return self.again(id, digest).await,
@@ -58,20 +83,39 @@ impl Intake {
         let previous = record
             .as_ref()
             .and_then(|record| record.spec.as_ref())
-            .and_then(|stored| self.read_back(id, stored.document.expose().as_bytes()));
+            .and_then(|stored| self.read_back(id, stored, record.as_ref()));
         let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
         let context = self.context(previous.as_ref(), &others);
         match contract::accept(id, payload, &context) {
-            Ok(spec) => self.candidate(id, &spec, payload, digest).await,
+            Ok(spec) => self.candidate(id, &spec, payload, by).await,
             Err(faults) => self.refused(id, faults, digest).await,
         }
     }
 
-    /// A spec that was accepted before, read with today's rules.
-    fn read_back(&self, id: &DatabaseId, document: &[u8]) -> Option<AcceptedSpec> {
+    /// Whether a spec of our own waits to be published on the topic (`undelete`, `rollback`). What the broker replays is
+    /// then older; what is published is newer, and ours is taken back.
+    pub(super) async fn overtaken(&self, id: &DatabaseId, retained: bool) -> Result<bool, Error> {
+        let topic = Topic::Spec(id.clone()).to_string(&self.fleet);
+        let waits = self.store.read(|reader| reader.waits_to_be_said(&topic))?;
+        if waits && !retained {
+            self.store.write(move |writer| writer.take_back(&topic)).await?;
+        }
+        Ok(waits && retained)
+    }
+
+    /// A spec that was accepted before, read with today's rules; where they refuse it, what of it guards the next one.
+    pub(super) fn read_back(
+        &self,
+        id: &DatabaseId,
+        stored: &StoredSpec,
+        record: Option<&Record>,
+    ) -> Option<AcceptedSpec> {
         let nobody = BTreeMap::new();
         let context = self.context(None, &nobody);
-        contract::accept(id, document, &context).ok()
+        let document = stored.document.expose().as_bytes();
+        let images = record.map(|record| record.images.clone()).unwrap_or_default();
+        let accepted = contract::accept(id, document, &context).ok();
+        accepted.or_else(|| contract::spec::remembered(id, document, &images, &context))
     }
 
     async fn candidate(
@@ -79,22 +123,10 @@ impl Intake {
         id: &DatabaseId,
         spec: &AcceptedSpec,
         payload: &[u8],
-        digest: Digest,
+        by: AcceptedBy,
     ) -> Result<(), Error> {
-        let now_ms = self.clock.now_ms();
-        let stored = StoredSpec {
-            document: Secret::new(String::from_utf8_lossy(payload)),
-            digest: digest.clone(),
-            generation: spec.generation,
-            accepted_at_s: now_ms.div_euclid(1000),
-        };
-        self.change(id, Vec::new(), move |row| {
-            row.last_seen = Some(digest);
-            // Nothing is said of it until the host was asked.
-            row.verdict = None;
-            row.candidate = Some(Candidate { spec: stored, received_at_ms: now_ms });
-        })
-        .await
+        let candidate = candidate(spec, payload, by, self.clock.now_ms());
+        self.change(id, Vec::new(), move |row| propose(row, candidate)).await
     }
 
     pub(super) async fn refused(&self, id: &DatabaseId, faults: Vec<Fault>, digest: Digest) -> Result<(), Error> {
@@ -111,9 +143,12 @@ impl Intake {
         let event = self.event(id, EventType::SpecRejected, &digest, data);
         self.change(id, vec![event], move |row| {
             row.last_seen = Some(digest);
+            // A good one that nobody has judged yet is still the last good word; what the host refused, or what waits
+            // for a person, is no longer what the topic says.
+            let unjudged = row.verdict.is_none();
+            row.candidate = row.candidate.take().filter(|candidate| unjudged && candidate.hold == Hold::No);
+            row.conditions.remove(&ConditionType::DeletionHeld);
             row.verdict = Some(verdict);
-            // What waited for the host is no longer what the topic says.
-            row.candidate = None;
         })
         .await
     }
@@ -134,8 +169,9 @@ impl Intake {
                 });
             }
             row.candidate = None;
-            row.conditions.remove(&ConditionType::BrokerAmnesia);
-            row.conditions.remove(&ConditionType::BrokerRewound);
+            for kind in lifted_by_the_spec() {
+                row.conditions.remove(&kind);
+            }
             row.last_seen = Some(digest);
         })
         .await
@@ -150,23 +186,6 @@ impl Intake {
             row.conditions.entry(ConditionType::BrokerRewound).or_insert(ConditionRow {
                 reason: "SupersededSpecReplayed".to_owned(),
                 message: format!("{message}; publish the spec that shall hold"),
-                since_ms: now_ms,
-            });
-        })
-        .await
-    }
-
-    /// The broker has no spec for databases that are there: said, and nothing else (rule 4).
-    ///
-    /// # Errors
-    /// The store does not work.
-    pub async fn forgotten(&self, id: &DatabaseId) -> Result<(), Error> {
-        let now_ms = self.clock.now_ms();
-        self.change(id, Vec::new(), move |row| {
-            row.conditions.entry(ConditionType::BrokerAmnesia).or_insert(ConditionRow {
-                reason: "SpecNotRetained".to_owned(),
-                message: "the broker has no spec of this database; it goes on as it is. Publish the spec again"
-                    .to_owned(),
                 since_ms: now_ms,
             });
         })
@@ -202,6 +221,31 @@ impl Intake {
     }
 }
 
+/// A spec that passed the rules, as it waits for the host.
+pub(super) fn candidate(spec: &AcceptedSpec, payload: &[u8], by: AcceptedBy, now_ms: i64) -> Candidate {
+    let spec = StoredSpec {
+        document: Secret::new(String::from_utf8_lossy(payload)),
+        digest: spec.digest.clone(),
+        generation: spec.generation,
+        accepted_at_s: now_ms.div_euclid(1000),
+    };
+    Candidate { spec, received_at_ms: now_ms, by, hold: Hold::No }
+}
+
+/// Makes a spec the last word. A delete that is held stays held when it is said once more.
+pub(super) fn propose(row: &mut DesiredRow, candidate: Candidate) {
+    let digest = candidate.spec.digest.clone();
+    let same = row.candidate.take().filter(|before| before.spec.digest == digest);
+    if same.is_none() {
+        row.conditions.remove(&ConditionType::DeletionHeld);
+    }
+    let hold = same.map_or(Hold::No, |before| before.hold);
+    row.last_seen = Some(digest);
+    // Nothing is said of it until the host was asked.
+    row.verdict = None;
+    row.candidate = Some(Candidate { hold, ..candidate });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +274,35 @@ mod tests {
     fn a_replayed_old_spec_is_old_and_a_published_one_is_new() {
         assert_eq!(news(&row(), &digest("one"), true), News::Old);
         assert_eq!(news(&row(), &digest("one"), false), News::New);
+    }
+
+    fn waiting(text: &str, hold: Hold) -> Candidate {
+        let spec = StoredSpec { document: Secret::new(text), digest: digest(text), generation: None, accepted_at_s: 0 };
+        Candidate { spec, received_at_ms: 0, by: AcceptedBy::Publish, hold }
+    }
+
+    #[test]
+    fn a_candidate_is_known_until_another_one_was_said() {
+        let mut row = row();
+        propose(&mut row, waiting("three", Hold::No));
+        assert_eq!(news(&row, &digest("three"), false), News::Known);
+        row.last_seen = Some(digest("bad"));
+        assert_eq!(news(&row, &digest("three"), false), News::New, "its verdict is wanted, not the bad one's");
+    }
+
+    #[test]
+    fn a_held_delete_stays_held_when_it_is_said_again_and_goes_with_another_spec() {
+        let held = ConditionRow { reason: String::new(), message: String::new(), since_ms: 0 };
+        let mut row = row();
+        propose(&mut row, waiting("delete", Hold::Held));
+        row.candidate = Some(waiting("delete", Hold::Held));
+        row.conditions.insert(ConditionType::DeletionHeld, held);
+        propose(&mut row, waiting("delete", Hold::No));
+        assert_eq!(row.candidate.as_ref().map(|candidate| candidate.hold), Some(Hold::Held));
+        assert!(row.conditions.contains_key(&ConditionType::DeletionHeld));
+        propose(&mut row, waiting("three", Hold::No));
+        assert_eq!(row.candidate.as_ref().map(|candidate| candidate.hold), Some(Hold::No));
+        assert!(row.conditions.is_empty());
     }
 
     #[test]

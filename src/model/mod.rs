@@ -8,6 +8,7 @@ pub mod graph;
 pub mod health;
 pub mod ids;
 pub mod observed;
+pub mod parameters;
 pub mod record;
 pub mod resource;
 pub mod role;

@@ -59,10 +59,20 @@ impl std::fmt::Debug for StoredSpec {
 pub struct Tombstone {
     /// Seconds since 1970, UTC.
     pub deleted_at_s: i64,
-    /// The data may be purged from then on: seconds since 1970, UTC.
+    /// When the data may be purged if the daemon runs all the time: seconds since 1970, UTC. What counts is
+    /// [`Tombstone::grace_ms`].
     pub purge_at_s: i64,
     /// The digest of the spec that was applied last.
     pub last_digest: Option<Digest>,
+}
+
+impl Tombstone {
+    /// For how long the data stays in the trash, in milliseconds. It is counted in time that the daemon runs: the wall
+    /// clock of a host without a battery may jump by years.
+    #[must_use]
+    pub fn grace_ms(&self) -> u64 {
+        u64::try_from(self.purge_at_s.saturating_sub(self.deleted_at_s)).unwrap_or(0).saturating_mul(1000)
+    }
 }
 
 impl Record {

@@ -26,6 +26,10 @@ pub struct AcceptedSpec {
     pub deleted: bool,
     /// A delete is refused while this is set.
     pub deletion_protection: bool,
+    /// Whether a person must approve of what interrupts the database.
+    pub approval: Approval,
+    /// What is done about what differs from the spec.
+    pub reconcile: Reconcile,
     /// The name of the Postgres database.
     pub database_name: String,
     /// The template it was made from, when the document names one.
@@ -40,6 +44,29 @@ pub struct AcceptedSpec {
     pub scripts: Scripts,
     /// Whether the document holds a password: the condition `SecretInSpec`.
     pub holds_secret: bool,
+}
+
+/// Who decides that what runs may be interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Approval {
+    /// The spec itself: what it asks is done.
+    #[default]
+    Auto,
+    /// A person, each time: nothing restarts, is replaced or ends before the plan's digest was approved.
+    Manual,
+}
+
+/// What is done about what differs from the spec, whether somebody changed the world or the spec itself is new. A delete
+/// is acted on in any case, and the record is kept in Swarm in any case: it holds this very word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reconcile {
+    /// It is looked at, and made as the spec asks.
+    #[default]
+    Repair,
+    /// It is looked at and told, and nothing is applied.
+    Observe,
+    /// Nothing is looked at but health, and nothing is applied.
+    Paused,
 }
 
 /// One node, with the spec's values and the node's overrides merged.

@@ -1,11 +1,16 @@
 //! The host: what it has, and whether it can work, on `hosts/{host}/status`.
 
-use crate::contract::documents::{DockerState, HealthDoc, HostInventory, HostStatus, Time};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::contract::documents::{Condition, DockerState, HealthDoc, HostInventory, HostStatus, Time, Trash};
 use crate::contract::topics::Topic;
-use crate::model::{FleetId, Health, HostId};
+use crate::model::{DatabaseId, FleetId, Health, HostId};
+use crate::report;
 use crate::report::health::{Sample, Tracker};
+use crate::runtime::cadence;
 use crate::runtime::clock::SharedClock;
-use crate::store::{OutMessage, Result, Store};
+use crate::store::{OutMessage, Result, Rows as _, Store};
 use crate::world::World;
 
 /// Below this share of the disk free, the host is degraded: Postgres stops when a disk is full.
@@ -20,6 +25,7 @@ pub struct HostReporter {
     clock: SharedClock,
     tracker: Tracker,
     inventory: HostInventory,
+    conditions: Vec<Condition>,
 }
 
 impl HostReporter {
@@ -38,6 +44,7 @@ impl HostReporter {
                 architecture: std::env::consts::ARCH.to_owned(),
                 ..HostInventory::default()
             },
+            conditions: Vec::new(),
         }
     }
 
@@ -50,8 +57,11 @@ impl HostReporter {
     }
 
     /// Looks at the host and says what is new.
-    pub(super) async fn look(&mut self, world: &World) -> Result<()> {
+    pub(super) async fn look(&mut self, world: &World, tick: Duration) -> Result<()> {
         let mut inventory = self.inventory.clone();
+        let databases = self.store.read(|reader| reader.all_records())?.len();
+        let period_s = cadence::period(tick, databases).as_millis().div_ceil(1000);
+        inventory.look_every_s = Some(u32::try_from(period_s).unwrap_or(u32::MAX));
         inventory.cpus = world.facts.cpus;
         inventory.memory_bytes = world.facts.memory_bytes;
         inventory.address = world.facts.advertise_address.to_string();
@@ -71,9 +81,12 @@ impl HostReporter {
             Err(error) => Sample::missed(Health::Down, format!("Docker: {error}")),
         };
         self.promised(world, &mut inventory).await;
+        inventory.trash = self.trash()?;
         let sample = self.disk(world, &mut inventory, sample).await;
-        let changed = inventory != self.inventory;
+        let conditions = self.store.read(|reader| reader.fleet_standing())?;
+        let changed = inventory != self.inventory || conditions != self.conditions;
         self.inventory = inventory;
+        self.conditions = conditions;
         self.say(sample, changed.then_some(())).await
     }
 
@@ -90,6 +103,19 @@ impl HostReporter {
         inventory.instances = u32::try_from(instances).unwrap_or(u32::MAX);
     }
 
+    /// Deleted databases whose data is kept.
+    fn trash(&self) -> Result<BTreeMap<DatabaseId, Trash>> {
+        self.store.read(|reader| {
+            let mut trash = BTreeMap::new();
+            for (id, record) in reader.all_records()? {
+                if let Some(tombstone) = &record.tombstone {
+                    trash.insert(id.clone(), reader.intent(&id)?.trash(tombstone));
+                }
+            }
+            Ok(trash)
+        })
+    }
+
     async fn disk(&self, world: &World, inventory: &mut HostInventory, sample: Sample) -> Sample {
         let Ok(disk) = world.drivers.host.disk(&world.facts.data_dir).await else { return sample };
         inventory.disk_bytes = disk.total_bytes;
@@ -103,8 +129,17 @@ impl HostReporter {
         sample
     }
 
+    /// A halt is no fault of the host, but it keeps it from taking on anything new.
+    fn halted(&self, sample: Sample) -> Result<Sample> {
+        let halt = self.store.read(|reader| reader.halt())?;
+        Ok(match report::halt::condition(&halt) {
+            Some(found) if sample.health == Health::Healthy => Sample::certain(Health::Degraded, found.message),
+            Some(_) | None => sample,
+        })
+    }
+
     async fn say(&mut self, sample: Sample, news: Option<()>) -> Result<()> {
-        let now = Time::from_ms(self.clock.now_ms());
+        let (sample, now) = (self.halted(sample)?, Time::from_ms(self.clock.now_ms()));
         let taken = self.tracker.take(sample, now);
         let health: HealthDoc = match (taken, news) {
             (Some(health), _) => health,
@@ -119,6 +154,7 @@ impl HostReporter {
             epoch: self.store.epoch(),
             inventory: self.inventory.clone(),
             health,
+            conditions: self.conditions.clone(),
             updated_at: now,
         };
         let topic = Topic::HostStatus(self.host.clone()).to_string(&self.fleet);

@@ -44,6 +44,7 @@ pub enum Error {
 pub struct Monitor {
     store: Store,
     listener: Listener,
+    tick: Duration,
     instances: BTreeMap<InstanceId, Tracker>,
     databases: BTreeMap<DatabaseId, Tracker>,
     primaries: BTreeMap<InstanceId, Option<Role>>,
@@ -58,10 +59,17 @@ pub(crate) struct Target {
 }
 
 impl Monitor {
-    /// A monitor that is woken through `listener`.
+    /// A monitor that is woken through `listener`, and tells that databases are looked at every `tick`.
     #[must_use]
-    pub fn new(store: Store, listener: Listener) -> Self {
-        Self { store, listener, instances: BTreeMap::new(), databases: BTreeMap::new(), primaries: BTreeMap::new() }
+    pub fn new(store: Store, listener: Listener, tick: Duration) -> Self {
+        Self {
+            store,
+            listener,
+            tick,
+            instances: BTreeMap::new(),
+            databases: BTreeMap::new(),
+            primaries: BTreeMap::new(),
+        }
     }
 
     /// Looks at everything every few seconds, and at one database as soon as something happens to it, until `stop`.
@@ -75,15 +83,22 @@ impl Monitor {
         loop {
             let left = everything_at.saturating_sub(world.clock.monotonic());
             let due = tokio::select! {
+                biased;
                 () = stop.cancelled() => return Ok(()),
                 due = tokio::time::timeout(left, self.listener.wait()) => due,
             };
             // Bells that ring all the time do not put off the look at everything.
             let only = match due {
-                Ok(scopes) => Some(databases(scopes)),
+                Ok(scopes) => {
+                    // What keeps the fleet's own services from running stands in the host's status.
+                    if scopes.contains(&Scope::Fleet) {
+                        reporter.look(&world, self.tick).await?;
+                    }
+                    Some(databases(scopes))
+                }
                 Err(_due) => {
                     everything_at = world.clock.monotonic().saturating_add(LOOK_EVERY);
-                    reporter.look(&world).await?;
+                    reporter.look(&world, self.tick).await?;
                     None
                 }
             };
@@ -104,6 +119,9 @@ impl Monitor {
             })?,
         };
         let targets: Vec<Target> = records.values().flat_map(targets).collect();
+        if only.is_none() {
+            self.forget_all_but(&targets);
+        }
         let mut waiting = targets.into_iter();
         let mut looks = JoinSet::new();
         let mut sampled: BTreeMap<DatabaseId, Vec<Sampled>> = BTreeMap::new();
@@ -126,6 +144,15 @@ impl Monitor {
             }
         }
         Ok(changed)
+    }
+
+    /// What was deleted is forgotten: a database that comes back is looked at with fresh eyes.
+    fn forget_all_but(&mut self, targets: &[Target]) {
+        let instances: BTreeSet<&InstanceId> = targets.iter().map(|target| &target.instance).collect();
+        let databases: BTreeSet<&DatabaseId> = targets.iter().map(|target| &target.database).collect();
+        self.instances.retain(|instance, _| instances.contains(instance));
+        self.primaries.retain(|instance, _| instances.contains(instance));
+        self.databases.retain(|database, _| databases.contains(database));
     }
 
     /// Says what is new of one database. Gives whether its health or a role changed.

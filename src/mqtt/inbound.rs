@@ -3,7 +3,8 @@
 //! Invariants: one persistent session under the fleet's client id; after every CONNACK everything is subscribed again,
 //! whatever the broker says about the session; a message is acknowledged only on the connection that brought it, and
 //! only after the one who took it said so. While the receiver does not take messages, nothing is read from the broker:
-//! back-pressure, not loss.
+//! back-pressure, not loss. The inventory is read on the way, because a resync asks for what it names; it is subscribed
+//! to before the specs, whose replay may fill the broker's queue and push out what comes after.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +14,12 @@ use rumqttc::{AsyncClient, ConnAck, Event, EventLoop, ManualAck, MqttOptions, Pa
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::link::{ACK_MODE, End, Keeper, NothingOnItsWay};
+use super::link::{ACK_MODE, End, Keeper, NothingOnItsWay, Pulse};
 use super::resync::{self, Markers};
 use super::window::Window;
 use super::{AckToken, Delivery, Error, Identity, LinkState, Options, Received};
 use crate::contract::Topic;
+use crate::contract::documents::Inventory;
 use crate::contract::topics::filters;
 use crate::model::DatabaseId;
 use crate::runtime::{Random, within};
@@ -46,8 +48,20 @@ pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) sync_topic: String,
     pub(super) markers: Markers,
+    pub(super) inventory: watch::Sender<KnownInventory>,
+    /// Grows with each spec that comes.
+    specs: watch::Sender<u64>,
     keeper: Keeper,
     now: Mutex<Now>,
+}
+
+/// What is known of the user's inventory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownInventory {
+    /// The last good one; none: there is none, or it was cleared.
+    pub inventory: Option<Arc<Inventory>>,
+    /// Why the last one that came is not it, for people.
+    pub fault: Option<String>,
 }
 
 /// What belongs to the present connection.
@@ -90,6 +104,8 @@ impl Inbound {
             sync_topic: Topic::Sync(identity.controller.clone()).to_string(&identity.fleet),
             identity,
             markers: Markers::new(&random),
+            inventory: watch::Sender::default(),
+            specs: watch::Sender::default(),
             keeper: Keeper::new("inbound", true),
             now: Mutex::new(Now::new(0, None)),
         });
@@ -127,16 +143,21 @@ impl Inbound {
     }
 
     async fn poll(&self, mut events: EventLoop, client: &AsyncClient, connected: oneshot::Sender<ConnAck>) -> End {
-        let mut connected = Some(connected);
+        let (mut connected, mut pulse) = (Some(connected), Pulse::new());
         loop {
-            let heard = match events.poll().await {
-                Ok(Event::Incoming(Packet::Publish(publish))) => self.arrived(publish, client).await,
+            let heard = match pulse.next(&mut events, connected.is_none()).await {
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    let taken = self.arrived(publish, client).await;
+                    // While the receiver took its time, nobody listened to the broker.
+                    pulse.heard();
+                    taken
+                }
                 Ok(Event::Incoming(Packet::ConnAck(ack))) => {
                     // The control task listens as long as the connection lasts.
                     connected.take().is_none_or(|connected| connected.send(ack).is_ok())
                 }
                 Ok(Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_)) => true,
-                Err(error) => return End::of(&error, connected.is_none()),
+                Err(end) => return end,
             };
             if !heard {
                 return End::Unheard;
@@ -156,10 +177,19 @@ impl Inbound {
             self.shared.done(token);
             return true;
         }
-        if let Some(Topic::Spec(database)) = Topic::parse(&self.shared.identity.fleet, &message.topic)
-            && !message.payload.is_empty()
-        {
-            self.shared.now().seen.insert(database);
+        match Topic::parse(&self.shared.identity.fleet, &message.topic) {
+            Some(Topic::Spec(database)) => {
+                if !message.payload.is_empty() {
+                    self.shared.now().seen.insert(database);
+                }
+                self.shared.specs.send_modify(|specs| *specs += 1);
+            }
+            Some(Topic::Inventory) => {
+                self.shared.inventory.send_if_modified(|known| known.take(&message));
+                self.shared.done(token);
+                return true;
+            }
+            _ => {}
         }
         self.deliveries.send(Delivery { message, ack: token }).await.is_ok()
     }
@@ -191,11 +221,38 @@ impl Inbound {
             // The embedded broker's engine replays nothing on a subscription that the session still has, and lets a
             // resumed session end only one that it made again. Only retained messages come by this filter, so what was
             // queued for us comes again, in its newest form.
-            let specs = [filters::specs(fleet)];
-            resync::subscribe(client, &specs).await?;
-            resync::unsubscribe(client, &specs).await?;
+            let again = [Topic::Inventory.to_string(fleet), filters::specs(fleet)];
+            resync::subscribe(client, &again).await?;
+            resync::unsubscribe(client, &again).await?;
         }
+        resync::subscribe(client, &[Topic::Inventory.to_string(fleet)]).await?;
         resync::subscribe(client, &filters::controller(fleet, controller)).await
+    }
+}
+
+impl KnownInventory {
+    /// Takes in a message of the inventory's topic; whether anything is different now. One that is faulty changes
+    /// nothing but what is said about it, and one that the broker replays from an older time (a broker that lost its
+    /// last hours) nothing at all.
+    fn take(&mut self, message: &Received) -> bool {
+        let before = self.clone();
+        if message.payload.is_empty() {
+            *self = Self::default();
+        } else {
+            match serde_json::from_slice::<Inventory>(&message.payload) {
+                Ok(new) => {
+                    let older = self.inventory.as_ref().is_some_and(|known| new.revision < known.revision);
+                    if !(older && message.retain) {
+                        *self = Self { inventory: Some(Arc::new(new)), fault: None };
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the inventory cannot be read; the last good one holds");
+                    self.fault = Some(error.to_string());
+                }
+            }
+        }
+        before != *self
     }
 }
 
@@ -247,6 +304,18 @@ impl InboundHandle {
         self.shared.now().window.len()
     }
 
+    /// The user's inventory, and a way to wait for it to change.
+    #[must_use]
+    pub fn inventory(&self) -> watch::Receiver<KnownInventory> {
+        self.shared.inventory.subscribe()
+    }
+
+    /// Changes with each spec that comes, whatever becomes of it.
+    #[must_use]
+    pub fn specs(&self) -> watch::Receiver<u64> {
+        self.shared.specs.subscribe()
+    }
+
     /// The databases whose spec came by the present connection.
     #[must_use]
     pub fn seen(&self) -> BTreeSet<DatabaseId> {
@@ -255,5 +324,38 @@ impl InboundHandle {
 
     pub(super) fn live(&self) -> Result<Live, Error> {
         self.shared.now().live.clone().ok_or(Error::NotConnected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload: &str, retain: bool) -> Received {
+        Received {
+            topic: "pgmoor/v1/harbour/inventory".to_owned(),
+            payload: payload.as_bytes().to_vec(),
+            retain,
+            properties: super::super::Properties::default(),
+        }
+    }
+
+    fn revision(known: &KnownInventory) -> Option<u64> {
+        known.inventory.as_ref().map(|inventory| inventory.revision)
+    }
+
+    #[test]
+    fn an_inventory_is_taken_in_and_only_a_replay_is_old_news() {
+        let mut known = KnownInventory::default();
+        assert!(known.take(&message(r#"{"revision": 2, "databases": {"shop": 7}}"#, true)));
+        assert!(!known.take(&message(r#"{"revision": 1, "databases": {}}"#, true)), "a replay of an older one");
+        assert_eq!(revision(&known), Some(2));
+        assert!(known.take(&message(r#"{"revision": 1, "databases": {}}"#, false)), "somebody says so");
+        assert!(known.take(&message(r#"{"revision": 3, "databases": {"Not An Id": 1}}"#, false)));
+        assert_eq!((revision(&known), known.fault.is_some()), (Some(1), true), "the last good one holds");
+        assert!(known.take(&message(r#"{"revision": 3, "databases": {"shop": 1}}"#, false)));
+        assert_eq!((revision(&known), known.fault.is_some()), (Some(3), false));
+        assert!(known.take(&message("", false)));
+        assert_eq!(known, KnownInventory::default());
     }
 }

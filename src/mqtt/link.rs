@@ -4,17 +4,20 @@
 //! resets, so a broker that accepts and hangs up is not stormed. Two clients with one id do not fight for it: the one
 //! that had it first steps down. A broker may say so (MQTT 5 reason 0x8E; the embedded one does), mosquitto 2.0 just
 //! hangs up; then several cuts in a row say it. Who stepped down looks again after some minutes, so a mistake, or the
-//! end of the other, needs nobody's hand.
+//! end of the other, needs nobody's hand. A connection on which the broker is silent for 12 s is given up: a line that
+//! was cut somewhere tells neither side. Pings alone do not show it, since rumqttc sends none while publishes go out.
 
 use std::future::Future;
 use std::io::ErrorKind;
+use std::pin::Pin;
 use std::time::Duration;
 
 use rumqttc::{
-    AckMode, ConnectionError, DisconnectReasonCode, PersistedAckMode, PersistedSession, SessionStore, SessionStoreKey,
-    StateError,
+    AckMode, ConnectionError, DisconnectReasonCode, Event, EventLoop, PersistedAckMode, PersistedSession, SessionStore,
+    SessionStoreKey, StateError,
 };
 use tokio::sync::{Notify, watch};
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{Backoff, Random, Schedule};
@@ -29,6 +32,10 @@ const CUTS: u32 = 3;
 /// How long one who stepped down waits before it looks whether the other is still there. Looking costs the other a
 /// reconnect.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// A broker that sends nothing for so long is gone: it answers every ping (one goes out after 8 s at the latest) and
+/// every publish. With the time to notice it stays below 15 s.
+const SILENCE_MAX: Duration = Duration::from_secs(12);
 
 /// How the link is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +94,43 @@ impl End {
             (true, _) => Self::TakenOver,
             (false, true) => Self::Cut(error.to_string()),
             (false, false) => Self::Lost(error.to_string()),
+        }
+    }
+}
+
+/// Listens to one connection, and knows how long the broker has been silent.
+pub(super) struct Pulse {
+    silence: Pin<Box<Sleep>>,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self { silence: Box::pin(tokio::time::sleep(SILENCE_MAX)) }
+    }
+
+    /// The silence begins now: something came, or nobody listened until now.
+    pub(super) fn heard(&mut self) {
+        self.silence.set(tokio::time::sleep(SILENCE_MAX));
+    }
+
+    /// The next event, or how the connection ended; `accepted`: there was a CONNACK. After an end the event loop must
+    /// not be polled again.
+    pub(super) async fn next(&mut self, events: &mut EventLoop, accepted: bool) -> Result<Event, End> {
+        let polled = tokio::select! {
+            biased;
+            polled = events.poll() => polled,
+            () = &mut self.silence => {
+                return Err(End::Lost(format!("the broker has been silent for {} s", SILENCE_MAX.as_secs())));
+            }
+        };
+        match polled {
+            Ok(event) => {
+                if matches!(event, Event::Incoming(_)) {
+                    self.heard();
+                }
+                Ok(event)
+            }
+            Err(error) => Err(End::of(&error, accepted)),
         }
     }
 }

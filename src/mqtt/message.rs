@@ -8,6 +8,8 @@ use super::AckToken;
 const JSON: &str = "application/json";
 /// MQTT 5: the payload is UTF-8.
 const UTF_8: u8 = 1;
+/// MQTT 5 user property that names who wrote a message, on everything that an outbound link publishes.
+const WRITER: &str = "pgmoor-writer";
 
 /// The properties of MQTT 5 that matter here; all empty for a message from a 3.1.1 client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Properties {
     pub correlation_data: Option<Vec<u8>>,
     /// MIME type of the payload.
     pub content_type: Option<String>,
+    /// The outbound link that wrote it ([`super::OutboundHandle::writer`]); none: it is not from one.
+    pub writer: Option<String>,
 }
 
 /// A message as it arrived.
@@ -41,6 +45,7 @@ impl Received {
             response_topic: properties.response_topic,
             correlation_data: properties.correlation_data.map(|data| data.to_vec()),
             content_type: properties.content_type,
+            writer: properties.user_properties.into_iter().find(|(name, _)| name == WRITER).map(|(_, value)| value),
         });
         Some(Self { topic, payload: publish.payload.to_vec(), retain: publish.retain, properties })
     }
@@ -94,13 +99,14 @@ impl Message {
 
     /// Size of the packet in bytes: never less than it is.
     pub(super) fn packet_bytes(&self) -> usize {
-        // Fixed header, packet id, lengths and the properties of known size take fewer than a hundred bytes.
+        // Fixed header, packet id, lengths, the writer and the properties of known size take fewer than 200 bytes.
         let answer = self.response_topic.as_ref().map_or(0, String::len);
         let correlation = self.correlation_data.as_ref().map_or(0, Vec::len);
-        100 + self.topic.len() + self.payload.len() + answer + correlation
+        200 + self.topic.len() + self.payload.len() + answer + correlation
     }
 
-    pub(super) fn options(&self) -> PublishOptions {
+    /// What rumqttc is told beside topic and payload; `writer` is the link, where it is one that others can tell.
+    pub(super) fn options(&self, writer: Option<&str>) -> PublishOptions {
         // An empty payload is no JSON: it only clears the topic.
         let content_type = if self.payload.is_empty() { None } else { Some(JSON.to_owned()) };
         PublishOptions::at_least_once().retain(self.retain).properties(PublishProperties {
@@ -109,7 +115,13 @@ impl Message {
             content_type,
             response_topic: self.response_topic.clone(),
             correlation_data: self.correlation_data.clone().map(Into::into),
+            user_properties: writer.map(signature).into_iter().collect(),
             ..PublishProperties::default()
         })
     }
+}
+
+/// The user property that names a writer.
+pub(super) fn signature(writer: &str) -> (String, String) {
+    (WRITER.to_owned(), writer.to_owned())
 }

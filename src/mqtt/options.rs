@@ -115,8 +115,8 @@ pub struct Options {
     /// The largest packet that we take and send, in bytes; 16 KiB to 16 MiB, default 1 MiB. A broker does not deliver
     /// what is larger, and does not say so: keep it above what the broker takes.
     pub packet_bytes_max: u32,
-    /// A ping goes out when nothing else did for so long; 1 s to 65,535 s, default 20 s. The broker gives us up after
-    /// one and a half of it.
+    /// A ping goes out when nothing else did for so long; 1 s to 65,535 s, default 8 s. The broker gives us up after
+    /// one and a half of it. Keep it well below the 12 s of silence after which a link gives the broker up.
     pub keep_alive: Duration,
     /// How long the broker keeps the inbound session while we are away; default a week.
     pub session_expiry: Duration,
@@ -129,7 +129,7 @@ impl Default for Options {
             tls: None,
             credentials: None,
             packet_bytes_max: 1024 * 1024,
-            keep_alive: Duration::from_secs(20),
+            keep_alive: Duration::from_secs(8),
             session_expiry: Duration::from_secs(7 * 24 * 3600),
         }
     }

@@ -3,26 +3,33 @@
 //! Invariants: a publish is done at its PUBACK and not before; what was on the way when a connection ended has failed,
 //! and its owner sends it again (it stands in the outbox). Messages leave in the order of the calls. At most
 //! 64 are on the way at once. The will stands with the broker as long as the connection; a stop in good
-//! order takes it back.
+//! order takes it back. Everything that goes out carries the name of the link as a user property, so that what comes in
+//! on the same topics without it was written by somebody else ([`Outbound::watch`]). Who lost the inbound session to
+//! another controller leaves the reports to it too ([`Outbound::follow`]): two with one id would cut each other off for
+//! ever.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnAck, Event, EventLoop, LastWill, LastWillProperties, MqttOptions, Packet, PublishNotice, QoS,
+    AsyncClient, ConnAck, Event, EventLoop, LastWill, LastWillProperties, MqttOptions, Packet, Publish, PublishNotice,
+    QoS, SubscribeFilterInput,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::link::{End, Keeper};
+use super::link::{End, Keeper, Pulse};
+use super::message::signature;
 use super::resync::acknowledged;
-use super::{Error, Identity, LinkState, Message, Options};
+use super::{Error, Identity, InboundHandle, LinkState, Message, Options, Received};
 use crate::runtime::{Random, within};
 
 /// Messages that are on the way at once: enough to fill a line with long round trips, few enough to send again.
 const IN_FLIGHT: usize = 64;
 /// How long one message may take from its turn to its PUBACK.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Foreign writes that wait to be read; more are dropped, since one look at a topic mends them all.
+const FOREIGN_WRITES: usize = 256;
 /// How long the goodbye may take.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -41,6 +48,14 @@ pub struct Outbound {
     packet_bytes_max: usize,
     random: Random,
     shared: Arc<Shared>,
+    watched: Option<Watched>,
+    leader: Option<watch::Receiver<LinkState>>,
+}
+
+/// Topics that only this link should write on.
+struct Watched {
+    filters: Vec<String>,
+    writes: mpsc::Sender<Received>,
 }
 
 /// The link while it runs. Clones are the same link.
@@ -51,6 +66,7 @@ pub struct OutboundHandle {
 
 struct Shared {
     keeper: Keeper,
+    writer: String,
     live: Mutex<Option<Live>>,
     window: Arc<Semaphore>,
 }
@@ -81,6 +97,7 @@ impl Outbound {
         random: Random,
     ) -> Result<(Self, OutboundHandle), Error> {
         let mut client = options.client(&identity.outbound_client_id())?;
+        let writer = format!("{}-{:016x}", identity.controller, random.next_u64());
         let properties = LastWillProperties {
             delay_interval: None,
             payload_format_indicator: Some(1),
@@ -88,23 +105,60 @@ impl Outbound {
             content_type: Some("application/json".to_owned()),
             response_topic: None,
             correlation_data: None,
-            user_properties: Vec::new(),
+            user_properties: vec![signature(&writer)],
         };
         client.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, true, Some(properties)));
         let shared = Arc::new(Shared {
             keeper: Keeper::new("outbound", false),
+            writer,
             live: Mutex::new(None),
             window: Arc::new(Semaphore::new(IN_FLIGHT)),
         });
         let handle = OutboundHandle { shared: Arc::clone(&shared) };
         let packet_bytes_max = usize::try_from(options.packet_bytes_max).unwrap_or(usize::MAX);
-        Ok((Self { options: client, packet_bytes_max, random, shared }, handle))
+        Ok((Self { options: client, packet_bytes_max, random, shared, watched: None, leader: None }, handle))
+    }
+
+    /// Steps down together with the inbound link, and comes back with it.
+    pub fn follow(&mut self, inbound: &InboundHandle) {
+        self.leader = Some(inbound.state());
+    }
+
+    /// Listens to topics that only this link should write on, eight filters at most (the limit of hosted brokers for
+    /// one SUBSCRIBE), and hands over what others write there. What was written while there was no connection is not
+    /// among it.
+    pub fn watch(&mut self, filters: Vec<String>) -> mpsc::Receiver<Received> {
+        let (writes, written) = mpsc::channel(FOREIGN_WRITES);
+        self.watched = Some(Watched { filters, writes });
+        written
     }
 
     /// Runs until `stop`, then says goodbye: the broker does not publish the will.
     pub async fn run(self, stop: CancellationToken) {
-        let once = |epoch| self.connection(epoch, stop.clone());
+        let once = |epoch| self.following(epoch, stop.clone());
         let _stopped = self.shared.keeper.keep(self.random.clone(), &stop, once).await;
+    }
+
+    /// One connection, as long as the inbound link has not stepped down.
+    async fn following(&self, epoch: u64, stop: CancellationToken) -> End {
+        let Some(leader) = self.leader.clone() else { return self.connection(epoch, stop).await };
+        if *leader.borrow() == LinkState::TakenOver {
+            self.shared.keeper.state.send_replace(LinkState::TakenOver);
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return End::Stopped,
+            () = until(leader.clone(), |state| *state != LinkState::TakenOver) => {}
+        }
+        let end = tokio::select! {
+            biased;
+            end = self.connection(epoch, stop) => end,
+            () = until(leader, |state| *state == LinkState::TakenOver) => {
+                End::Lost("another controller has the session of the fleet".to_owned())
+            }
+        };
+        *self.shared.live() = None;
+        end
     }
 
     async fn connection(&self, epoch: u64, stop: CancellationToken) -> End {
@@ -126,12 +180,24 @@ impl Outbound {
     }
 
     async fn poll(&self, mut events: EventLoop, client: &AsyncClient, epoch: u64) -> End {
+        let mut pulse = Pulse::new();
         loop {
-            match events.poll().await {
+            let accepted = self.shared.live().is_some();
+            match pulse.next(&mut events, accepted).await {
                 Ok(Event::Incoming(Packet::ConnAck(ack))) => self.connected(client, &ack, epoch),
+                Ok(Event::Incoming(Packet::Publish(publish))) => self.written(publish),
                 Ok(Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_)) => {}
-                Err(error) => return End::of(&error, self.shared.live().is_some()),
+                Err(end) => return end,
             }
+        }
+    }
+
+    /// Somebody wrote on a watched topic. What is replayed was written before the connection, and is said again anyway.
+    fn written(&self, publish: Publish) {
+        let Some((watched, message)) = self.watched.as_ref().zip(Received::of(publish)) else { return };
+        let ours = message.properties.writer.as_deref() == Some(&self.shared.writer);
+        if !ours && !message.retain && watched.writes.try_send(message).is_err() {
+            tracing::debug!("too many foreign writes at once; one is not looked at");
         }
     }
 
@@ -140,9 +206,25 @@ impl Outbound {
         let brokers = brokers.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX);
         let packet_bytes_max = brokers.min(self.packet_bytes_max);
         *self.shared.live() = Some(Live { client: client.clone(), packet_bytes_max });
+        if let Some(watched) = &self.watched {
+            // Where the broker knows `no_local`, our own messages do not come back at all.
+            let filter = |filter: &String| SubscribeFilterInput::new(filter.clone(), QoS::AtLeastOnce).no_local(true);
+            let filters = watched.filters.iter().map(filter);
+            if client.try_subscribe_many(filters).is_err() {
+                tracing::warn!("our own topics are not watched on this connection");
+            }
+        }
         tracing::info!(epoch, packet_bytes_max, "the outbound link is connected");
         let session_present = ack.session_present;
         self.shared.keeper.state.send_replace(LinkState::Connected { epoch, session_present });
+    }
+}
+
+/// Waits for a state; for ever, when the link is gone without it.
+async fn until(mut state: watch::Receiver<LinkState>, wanted: impl FnMut(&LinkState) -> bool) {
+    let gone = state.wait_for(wanted).await.is_err();
+    if gone {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -167,7 +249,11 @@ impl OutboundHandle {
         if bytes > live.packet_bytes_max {
             return Err(Error::TooLarge { topic, bytes, bytes_max: live.packet_bytes_max });
         }
-        let sent = live.client.try_publish_tracked(topic.clone(), message.payload.clone(), message.options());
+        let sent = live.client.try_publish_tracked(
+            topic.clone(),
+            message.payload.clone(),
+            message.options(Some(&self.shared.writer)),
+        );
         let notice = sent.map_err(|error| Error::Refused { topic: topic.clone(), why: error.to_string() })?;
         Ok(Unacknowledged { topic, notice, _place: place })
     }
@@ -178,6 +264,12 @@ impl OutboundHandle {
     /// As [`OutboundHandle::send`] and [`Unacknowledged::wait`].
     pub async fn publish(&self, message: &Message) -> Result<(), Error> {
         self.send(message).await?.wait().await
+    }
+
+    /// The name by which [`super::Properties::writer`] tells what this link wrote: another in each process.
+    #[must_use]
+    pub fn writer(&self) -> &str {
+        &self.shared.writer
     }
 
     /// The state of the link, and a way to wait for it to change.

@@ -87,7 +87,8 @@ impl Markers {
 }
 
 impl InboundHandle {
-    /// Waits until the specs of the wildcard are through, then asks for those of `known` that did not come.
+    /// Waits until the specs of the wildcard are through, then asks for those of `known` and of the user's inventory that
+    /// did not come.
     ///
     /// The messages themselves go the way of all deliveries, and must be taken and acknowledged meanwhile. A database
     /// that is not in [`Resync::seen`] had no retained spec a moment ago: reason to ask
@@ -110,9 +111,14 @@ impl InboundHandle {
         self.marker(live).await?;
         let mut seen = self.seen();
         let by_wildcard = seen.len();
-        let missing: Vec<String> = known
-            .difference(&seen)
-            .map(|database| Topic::Spec(database.clone()).to_string(&self.shared.identity.fleet))
+        // It was subscribed to before the specs, so it came before the marker.
+        let inventory = self.shared.inventory.borrow().inventory.clone();
+        let named = inventory.iter().flat_map(|inventory| inventory.databases.keys());
+        let wanted: BTreeSet<&DatabaseId> = known.iter().chain(named).collect();
+        let missing: Vec<String> = wanted
+            .into_iter()
+            .filter(|database| !seen.contains(*database))
+            .map(|database| Topic::Spec((*database).clone()).to_string(&self.shared.identity.fleet))
             .collect();
         for window in missing.chunks(WINDOW) {
             subscribe(&live.client, window).await?;
@@ -190,7 +196,7 @@ pub(super) async fn unsubscribe(client: &AsyncClient, filters: &[String]) -> Res
 /// Publishes and waits for PUBACK; the caller sets the deadline.
 pub(super) async fn publish(client: &AsyncClient, message: &Message) -> Result<(), Error> {
     let topic = message.topic.clone();
-    let notice = client.publish_tracked(topic.clone(), message.payload.clone(), message.options()).await;
+    let notice = client.publish_tracked(topic.clone(), message.payload.clone(), message.options(None)).await;
     let notice = notice.map_err(|error| Error::Refused { topic: topic.clone(), why: error.to_string() })?;
     acknowledged(topic, notice.wait_completion_async().await)
 }

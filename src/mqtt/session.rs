@@ -24,11 +24,40 @@ const QUIET: Duration = Duration::from_millis(400);
 pub struct Session {
     client: AsyncClient,
     server: String,
+    limits: BrokerLimits,
     subscribers: Arc<Mutex<Vec<Subscriber>>>,
     /// Cancelled when the connection ended. rumqttc itself lets a request that came at this moment wait for ever.
     ended: CancellationToken,
     /// Owns the one task that polls.
     task: JoinSet<()>,
+}
+
+/// What a broker said in its CONNACK about what it takes; what it did not say is the standard's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrokerLimits {
+    /// Publishes at QoS 1 that may wait for their acknowledgement at once.
+    pub receive_max: u16,
+    /// The largest packet in bytes; none: it named no bound.
+    pub packet_bytes_max: Option<u32>,
+    /// The highest quality of service.
+    pub qos_max: u8,
+    /// Whether it keeps retained messages.
+    pub retains: bool,
+    /// Whether filters may have wildcards.
+    pub wildcards: bool,
+}
+
+impl BrokerLimits {
+    fn of(connack: &rumqttc::ConnAck) -> Self {
+        let said = connack.properties.as_ref();
+        Self {
+            receive_max: said.and_then(|said| said.receive_max).unwrap_or(u16::MAX),
+            packet_bytes_max: said.and_then(|said| said.max_packet_size),
+            qos_max: said.and_then(|said| said.max_qos).unwrap_or(2),
+            retains: said.and_then(|said| said.retain_available) != Some(0),
+            wildcards: said.and_then(|said| said.wildcard_subscription_available) != Some(0),
+        }
+    }
 }
 
 struct Subscriber {
@@ -63,7 +92,7 @@ impl Session {
         });
         let answer = within(format!("the connection to {server}"), limit, when_connected).await?;
         match answer {
-            Ok(Ok(())) => Ok(Self { client, server, subscribers, ended, task }),
+            Ok(Ok(limits)) => Ok(Self { client, server, limits, subscribers, ended, task }),
             Ok(Err(why)) => Err(Error::Connect { server, why }),
             Err(_ended) => Err(Error::Connect { server, why: "the connection ended at once".to_owned() }),
         }
@@ -73,6 +102,12 @@ impl Session {
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// What the broker said that it takes.
+    #[must_use]
+    pub fn limits(&self) -> BrokerLimits {
+        self.limits
     }
 
     /// Subscribes to all of `filters` and waits until they are granted. Retained messages come first.
@@ -168,13 +203,14 @@ impl Subscription {
 async fn poll(
     mut events: EventLoop,
     subscribers: &Mutex<Vec<Subscriber>>,
-    connected: oneshot::Sender<Result<(), String>>,
+    connected: oneshot::Sender<Result<BrokerLimits, String>>,
 ) {
     let mut connected = Some(connected);
     loop {
         match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                if connected.take().is_none_or(|connected| connected.send(Ok(())).is_err()) {
+            Ok(Event::Incoming(Packet::ConnAck(connack))) => {
+                let limits = BrokerLimits::of(&connack);
+                if connected.take().is_none_or(|connected| connected.send(Ok(limits)).is_err()) {
                     break;
                 }
             }

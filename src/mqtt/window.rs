@@ -14,6 +14,27 @@ pub struct AckToken {
     number: u64,
 }
 
+impl AckToken {
+    /// The token of the delivery with this number, from 0, on the connection with this epoch: for a link that is not
+    /// this room's own.
+    #[must_use]
+    pub const fn new(epoch: u64, number: u64) -> Self {
+        Self { epoch, number }
+    }
+
+    /// The number of the connection.
+    #[must_use]
+    pub const fn epoch(self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of the delivery on its connection, from 0.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.number
+    }
+}
+
 /// The window of one connection; `A` is what has to be sent for an acknowledgement.
 #[derive(Debug)]
 pub(super) struct Window<A> {

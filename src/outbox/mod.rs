@@ -6,8 +6,10 @@
 //! retained said again, since the broker behind it may have lost its memory and no broker tells; a new connection shows
 //! with the next message at the latest, and health sends one every 30 s. A message that the broker refuses for good is
 //! logged and skipped: it must not hold up all others for ever. When the store stops writing, the outbox ends with its
-//! error, and with it the process: the next start opens the file again.
+//! error, and with it the process: the next start opens the file again. Events wait as long as the broker is away, in
+//! order, 100,000 messages at most ([`crate::store::MESSAGES_MAX`]); beyond that the oldest event goes, and is counted.
 
+mod guard;
 mod publisher;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use futures_util::stream::FuturesOrdered;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use guard::Guard;
 pub use publisher::{PublishError, Publisher, Receipt};
 
 use crate::runtime::{Backoff, Random, Schedule, SharedClock, chain, within};
@@ -104,6 +107,7 @@ impl<P: Publisher> Outbox<P> {
             tokio::time::sleep(FLUSH_LIMIT).await;
         };
         tokio::select! {
+            biased;
             ended = self.publish_until(&stop) => ended,
             () = self.store.until_broken() => Err(Error::Store(crate::store::Error::Broken)),
             () = too_late => {
@@ -158,6 +162,7 @@ impl<P: Publisher> Outbox<P> {
             }
             let room = flight.room() > 0;
             let first = tokio::select! {
+                biased;
                 Some(first) = flight.flying.next() => first,
                 Ok(()) = changes.changed(), if room => continue,
                 () = stop.cancelled(), if idle => continue,

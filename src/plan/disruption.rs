@@ -4,8 +4,8 @@
 //! does not run cannot be disturbed.
 
 use super::kinds::is_within;
-use super::parameters::restart_required;
 use super::value::{Action, Change, Disruption, Step};
+use crate::model::parameters::restart_required;
 use crate::model::{Attributes, Dependency, Kind, Present, Resource, ResourceId};
 
 /// A step in the making.

@@ -4,20 +4,28 @@
 //! inputs give equal bytes; Unknown is inert (rule 2): nothing is created, changed or deleted because of something
 //! that could not be seen; what holds data is never recreated.
 
+pub mod approval;
 mod changes;
 pub mod check;
 mod deletes;
 pub mod disruption;
+pub mod downtime;
+pub mod drift;
+pub mod halt;
+mod held;
 mod input;
 mod kinds;
-mod parameters;
+mod phase;
 mod planner;
 pub mod simulate;
 pub mod text;
 mod value;
 
+pub use approval::{Beyond, Disrupted, Disruptions};
+pub use downtime::Downtimes;
+pub use held::{CapOf, Held, Hold};
 pub use input::{Input, Outcome, nothing_there};
-pub use parameters::restart_required;
+pub use phase::{Overdue, Phase};
 pub use planner::plan;
 pub use value::{Action, Change, Disruption, Plan, Purpose, Reason, Stage, Step, Waiting, WaitsFor};
 

@@ -1,54 +1,114 @@
 //! A plan as text for people: `+` create, `~` update, `-/+` replace, `-` delete, each with its reason, its changes and
 //! what it disturbs.
 //!
-//! Invariant: the text holds no control characters but line ends and, when asked for, colours: a name or an error
+//! What is shown is [`Shown`], made from a plan here and from a plan's document by the command line, so that both look
+//! alike. Invariant: the text holds no control characters but line ends and, when asked for, colours: a name or an error
 //! from outside cannot steer a terminal.
-
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::value::{Action, Change, Disruption, Plan, Purpose, Reason, Step, Waiting, WaitsFor};
-use crate::model::{ResourceId, Scope};
+use super::value::{Action, Change, Disruption, Plan, Purpose, Step};
+use crate::model::Scope;
 
 /// The longest value that is shown whole, in characters: longer ones would hide the rest of the plan.
 const VALUE_CHARS_MAX: usize = 120;
 
+/// What is shown of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// Of what it is.
+    pub title: String,
+    /// In order.
+    pub stages: Vec<ShownStage>,
+    /// What waits, and for what.
+    pub waiting: Vec<(String, String)>,
+    /// Lines before the last, each with its indentation; after an empty line, if there are any.
+    pub remarks: Vec<String>,
+    /// The worst that any step does.
+    pub disruption: Disruption,
+}
+
+/// What is shown of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownStage {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// In order.
+    pub steps: Vec<ShownStep>,
+}
+
+/// What is shown of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownStep {
+    /// What it does.
+    pub action: Action,
+    /// To what.
+    pub resource: String,
+    /// Why.
+    pub reason: String,
+    /// What it does to what runs.
+    pub disruption: Disruption,
+    /// What it changes.
+    pub changes: Vec<Change>,
+}
+
+impl From<&Plan> for Shown {
+    fn from(plan: &Plan) -> Self {
+        let step = |step: &Step| ShownStep {
+            action: step.action,
+            resource: step.resource.to_string(),
+            reason: step.reason.words(),
+            disruption: step.disruption,
+            changes: step.changes.clone(),
+        };
+        let stages = plan.stages.iter();
+        Self {
+            title: match &plan.scope {
+                Scope::Fleet => "fleet".to_owned(),
+                Scope::Database(id) => format!("database {id}"),
+            },
+            stages: stages
+                .map(|stage| ShownStage { purpose: stage.purpose, steps: stage.steps.iter().map(step).collect() })
+                .collect(),
+            waiting: plan.waiting.iter().map(|one| (one.resource.to_string(), one.on.words())).collect(),
+            remarks: Vec::new(),
+            disruption: plan.disruption(),
+        }
+    }
+}
+
 /// The plan as plain text.
 #[must_use]
 pub fn render(plan: &Plan) -> String {
-    Text { out: String::new(), coloured: false }.plan(plan)
+    text(&Shown::from(plan), false)
 }
 
-/// The plan as text with terminal colours.
+/// What is shown as text, with terminal colours when asked for.
 #[must_use]
-pub fn render_coloured(plan: &Plan) -> String {
-    Text { out: String::new(), coloured: true }.plan(plan)
+pub fn text(shown: &Shown, coloured: bool) -> String {
+    Text { out: String::new(), coloured }.plan(shown)
 }
 
 /// The plan in one line: `1 to create, 2 to update, 0 to replace, 0 to delete; disruption: reload`.
-#[must_use]
-pub fn summary(plan: &Plan) -> String {
-    if plan.is_empty() {
-        return match plan.waiting.len() {
+fn summary(shown: &Shown) -> String {
+    let steps = || shown.stages.iter().flat_map(|stage| &stage.steps);
+    let waiting = shown.waiting.len();
+    if steps().next().is_none() {
+        return match waiting {
             0 => "nothing to do".to_owned(),
             count => format!("nothing to do now, {count} waiting"),
         };
     }
-    let count = |mark: Mark| plan.steps().filter(|step| Mark::of(step) == mark).count();
-    let mut line = format!(
-        "{} to create, {} to update, {} to replace, {} to delete",
+    let count = |mark: Mark| steps().filter(|step| Mark::of(step) == mark).count();
+    let waiting = if waiting == 0 { String::new() } else { format!(", {waiting} waiting") };
+    format!(
+        "{} to create, {} to update, {} to replace, {} to delete{waiting}; disruption: {}",
         count(Mark::Create),
         count(Mark::Update),
         count(Mark::Replace),
         count(Mark::Delete),
-    );
-    if !plan.waiting.is_empty() {
-        push(&mut line, format_args!(", {} waiting", plan.waiting.len()));
-    }
-    push(&mut line, format_args!("; disruption: {}", plan.disruption().as_str()));
-    line
+        shown.disruption.as_str(),
+    )
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,7 +120,7 @@ enum Mark {
 }
 
 impl Mark {
-    fn of(step: &Step) -> Self {
+    fn of(step: &ShownStep) -> Self {
         match step.action {
             Action::Create => Self::Create,
             Action::Recreate => Self::Replace,
@@ -117,12 +177,9 @@ struct Text {
 }
 
 impl Text {
-    fn plan(mut self, plan: &Plan) -> String {
-        match &plan.scope {
-            Scope::Fleet => self.line("fleet"),
-            Scope::Database(id) => self.line(&format!("database {id}")),
-        }
-        for (index, stage) in plan.stages.iter().enumerate() {
+    fn plan(mut self, shown: &Shown) -> String {
+        self.line(&plain(&shown.title));
+        for (index, stage) in shown.stages.iter().enumerate() {
             let purpose = match stage.purpose {
                 Purpose::Converge => "create and update",
                 Purpose::Remove => "delete what is no longer wanted",
@@ -133,46 +190,37 @@ impl Text {
                 self.step(step);
             }
         }
-        if !plan.waiting.is_empty() {
+        if !shown.waiting.is_empty() {
             self.line("");
             self.line("waiting:");
-            for waiting in &plan.waiting {
-                self.waiting(waiting);
+            for (what, why) in &shown.waiting {
+                let sign = self.paint(Colour::Grey, &format!("{:>5}", "?"));
+                self.line(&format!("{sign} {}: {}", plain(what), plain(why)));
             }
         }
+        if !shown.remarks.is_empty() {
+            self.line("");
+            shown.remarks.iter().for_each(|remark| self.line(&plain(remark)));
+        }
         self.line("");
-        self.line(&summary(plan));
+        self.line(&summary(shown));
         self.out
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &ShownStep) {
         let mark = Mark::of(step);
         let sign = self.paint(mark.colour(), &format!("{:>5}", mark.sign()));
-        let why = reason(&step.reason);
         let disruption = match step.disruption {
             Disruption::None => String::new(),
             Disruption::Reload | Disruption::Restart | Disruption::Replace => {
                 self.paint(Colour::Magenta, &format!(" [{}]", step.disruption.as_str()))
             }
         };
-        let name = plain(&step.resource.to_string());
-        let why = self.paint(Colour::Grey, &format!("({})", plain(&why)));
-        self.line(&format!("{sign} {name} {why}{disruption}"));
+        let why = self.paint(Colour::Grey, &format!("({})", plain(&step.reason)));
+        self.line(&format!("{sign} {} {why}{disruption}", plain(&step.resource)));
         for change in &step.changes {
             self.line(&format!("          {}", self::change(change)));
         }
-    }
-
-    fn waiting(&mut self, waiting: &Waiting) {
-        let (verb, why) = match &waiting.on {
-            WaitsFor::Unknown { why } => ("is unknown", why.clone()),
-            WaitsFor::Dependencies { on } => ("waits for what it needs", names(on)),
-            WaitsFor::Dependents { on } => ("waits for what needs it", names(on)),
-            WaitsFor::Person { why } => ("waits for a person", why.clone()),
-            WaitsFor::Desired { on } => ("waits for what may use it", names(on)),
-        };
-        let sign = self.paint(Colour::Grey, &format!("{:>5}", "?"));
-        self.line(&format!("{sign} {} {verb}: {}", plain(&waiting.resource.to_string()), plain(&why)));
     }
 
     fn paint(&self, colour: Colour, text: &str) -> String {
@@ -182,19 +230,6 @@ impl Text {
     fn line(&mut self, text: &str) {
         self.out.push_str(text);
         self.out.push('\n');
-    }
-}
-
-fn reason(reason: &Reason) -> String {
-    match reason {
-        Reason::DoesNotExist => "does not exist".to_owned(),
-        Reason::NeedsRecreate => "needs to be made anew".to_owned(),
-        Reason::HasError { error } => format!("has an error: {error}"),
-        Reason::Forced => "asked for".to_owned(),
-        Reason::DependencyUpdated { by } if by.is_empty() => "what it is made from was updated before".to_owned(),
-        Reason::DependencyUpdated { by } => format!("updated: {}", names(by)),
-        Reason::HasDiff => "differs".to_owned(),
-        Reason::NotDesired => "no longer wanted".to_owned(),
     }
 }
 
@@ -216,15 +251,6 @@ fn value(value: &Value) -> String {
     text.chars().take(VALUE_CHARS_MAX).chain(['…']).collect()
 }
 
-fn names(ids: &BTreeSet<ResourceId>) -> String {
-    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-fn push(line: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _infallible = line.write_fmt(text);
 }

@@ -215,6 +215,41 @@ impl Plan {
     }
 }
 
+impl Reason {
+    /// The reason as a part of a sentence for people.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::DoesNotExist => "does not exist".to_owned(),
+            Self::NeedsRecreate => "needs to be made anew".to_owned(),
+            Self::HasError { error } => format!("has an error: {error}"),
+            Self::Forced => "asked for".to_owned(),
+            Self::DependencyUpdated { by } if by.is_empty() => "what it is made from was updated before".to_owned(),
+            Self::DependencyUpdated { by } => format!("updated: {}", names(by)),
+            Self::HasDiff => "differs".to_owned(),
+            Self::NotDesired => "no longer wanted".to_owned(),
+        }
+    }
+}
+
+impl WaitsFor {
+    /// What it waits for, as a part of a sentence for people.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Unknown { why } => format!("it cannot be seen: {why}"),
+            Self::Dependencies { on } => format!("it depends on {}", names(on)),
+            Self::Dependents { on } => format!("{} must go first", names(on)),
+            Self::Person { why } => why.clone(),
+            Self::Desired { on } => format!("{} may still use it", names(on)),
+        }
+    }
+}
+
+fn names(ids: &BTreeSet<ResourceId>) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl Action {
     /// Whether the resource stands afterwards.
     #[must_use]
@@ -227,6 +262,15 @@ impl Action {
 }
 
 impl Disruption {
+    /// Whether what runs is interrupted: sessions end.
+    #[must_use]
+    pub fn disrupts(self) -> bool {
+        match self {
+            Self::None | Self::Reload => false,
+            Self::Restart | Self::Replace => true,
+        }
+    }
+
     /// The class as it stands in documents.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -5,17 +5,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::hold;
 use super::ledger::say;
-use super::live;
+use super::live::{self, Missing};
+use super::promises::Promises;
 use super::service::Shared;
-use crate::contract::documents::{Event, EventData, EventType, Time, Verdict, VerdictResult};
+use crate::contract::documents::{
+    AcceptedBy, ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult,
+};
 use crate::contract::topics::Topic;
 use crate::contract::{self, Fault};
 use crate::domain::database::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
 use crate::drivers;
 use crate::model::record::StoredSpec;
 use crate::model::{AcceptedSpec, DatabaseId, HostId, Record};
-use crate::store::{self, Candidate, HistoryRow, Rows as _};
+use crate::store::{self, Candidate, ConditionRow, DesiredRow, HistoryRow, Hold, IntentRow, NewSpec, Rows as _};
 
 /// Why a candidate could not be judged now.
 #[derive(Debug, thiserror::Error)]
@@ -37,26 +41,44 @@ pub(super) enum Error {
 /// Judges the candidate of a database, if there is one.
 pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Error> {
     let row = shared.store.read(|reader| reader.desired(id))?;
-    let Some(Candidate { spec: stored, .. }) = row.and_then(|row| row.candidate) else { return Ok(()) };
+    let Some(candidate) = row.and_then(|row| row.candidate) else { return Ok(()) };
+    if candidate.hold == Hold::Held {
+        return Ok(());
+    }
+    let Candidate { spec: stored, by, hold: held, .. } = candidate;
     // The host is asked first: it may take long (an image is pulled), and nobody waits for it but this database.
     let spec = match by_the_rules(shared, id, &stored)? {
         Ok(judged) => judged.spec,
         Err(faults) => return refuse(shared, id, stored, faults).await,
     };
-    if !spec.deleted {
-        let document = serde_json::from_slice(stored.document.expose().as_bytes()).unwrap_or(serde_json::Value::Null);
-        let faults = live::check(&shared.world, &spec, &document).await?;
-        if !faults.is_empty() {
-            return refuse(shared, id, stored, faults).await;
-        }
-    }
-    let _accepting = shared.accepting.lock().await;
+    let document = serde_json::from_slice(stored.document.expose().as_bytes()).unwrap_or(serde_json::Value::Null);
+    let looked =
+        if spec.deleted { None } else { Some(live::look(&shared.world, &spec, &document, Missing::Pull).await?) };
+    let mut accepting = shared.accepting.lock().await;
     let Judged { spec, record, previous, taken } = match by_the_rules(shared, id, &stored)? {
         Ok(judged) => judged,
         Err(faults) => return refuse(shared, id, stored, faults).await,
     };
+    let promises = match accepting.take() {
+        Some(promises) => accepting.insert(promises),
+        None => accepting.insert(Promises::read(shared)?),
+    };
+    if let Some(looked) = looked {
+        let promised = live::promised(&shared.world, &spec, &document, &looked, promises);
+        let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).collect();
+        if !faults.is_empty() {
+            return refuse(shared, id, stored, faults).await;
+        }
+    }
     if spec.deleted && record.is_none() {
         return nothing_to_delete(shared, id, &stored).await;
+    }
+    let lives = record.as_ref().is_some_and(|record| record.tombstone.is_none());
+    if spec.deleted && lives && held == Hold::No {
+        let records = shared.store.read(|reader| reader.all_records())?;
+        if let Some(why) = hold::reason(&records, shared.world.now_s()) {
+            return hold_back(shared, id, &stored, &why).await;
+        }
     }
     let before = record.unwrap_or_else(|| Record { revision: 0, ..Record::new(id.clone()) });
     let after = if spec.deleted {
@@ -68,7 +90,36 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
         choose.ended()?;
         minted
     };
-    accept(shared, spec, stored, after).await
+    let accepted = spec.clone();
+    if accept(shared, spec, (stored, by), after).await? {
+        promises.accepted(&accepted, &shared.world.facts.host);
+    }
+    Ok(())
+}
+
+/// The delete waits for a person: the database goes on, and says why (rule 4).
+async fn hold_back(shared: &Shared, id: &DatabaseId, stored: &StoredSpec, why: &str) -> Result<(), Error> {
+    let now_ms = shared.world.clock.now_ms();
+    let message = format!(
+        "{why}, so this delete waits: `pgmoor confirm-delete {id}` does it, publishing the spec again withdraws it"
+    );
+    let (fleet, id, digest) = (shared.world.fleet.clone(), id.clone(), stored.digest.clone());
+    let written = shared.store.write(move |writer| {
+        let mut row = writer.desired(&id)?.unwrap_or_default();
+        let Some(candidate) = row.candidate.as_mut().filter(|candidate| candidate.spec.digest == digest) else {
+            return Ok(());
+        };
+        candidate.hold = Hold::Held;
+        let reason = "TooManyDeletes".to_owned();
+        let condition = ConditionRow { reason, message: message.clone(), since_ms: now_ms };
+        row.conditions.insert(ConditionType::DeletionHeld, condition);
+        writer.put_desired(&id, &row)?;
+        let data = EventData { message, digest: Some(digest.clone()), ..EventData::default() };
+        let name = format!("{now_ms}-held-{}", digest.short());
+        let event = Event::new(&fleet, &id, name, EventType::DeletionHeld, Time::from_ms(now_ms), data);
+        writer.enqueue(&say(&fleet, &Topic::Events(id.clone()), &event, now_ms))
+    });
+    written.await.map_err(Error::Store)
 }
 
 /// A candidate that the rules let pass, and what they looked at.
@@ -87,7 +138,7 @@ fn by_the_rules(
     stored: &StoredSpec,
 ) -> Result<std::result::Result<Judged, Vec<Fault>>, Error> {
     let (record, ports) = shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?)))?;
-    let previous = record.as_ref().and_then(|record| read_back(shared, record));
+    let previous = record.as_ref().and_then(|record| guard(shared, record));
     let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
     let context = shared.context(previous.as_ref(), &others);
     let judged = contract::accept(id, stored.document.expose().as_bytes(), &context);
@@ -110,8 +161,36 @@ pub(super) fn read_back(shared: &Shared, record: &Record) -> Option<AcceptedSpec
     }
 }
 
-async fn accept(shared: &Shared, spec: AcceptedSpec, stored: StoredSpec, record: Record) -> Result<(), Error> {
+/// A spec that was accepted, read with today's rules beside the one that is applied. None where they refuse it.
+pub(super) fn read_stored(
+    shared: &Shared,
+    id: &DatabaseId,
+    stored: &StoredSpec,
+    applied: Option<&AcceptedSpec>,
+) -> Option<AcceptedSpec> {
+    let nobody = BTreeMap::new();
+    contract::accept(id, stored.document.expose().as_bytes(), &shared.context(applied, &nobody)).ok()
+}
+
+/// What the next spec is judged against: the accepted one, or where today's rules refuse it, what can be read of it.
+pub(super) fn guard(shared: &Shared, record: &Record) -> Option<AcceptedSpec> {
+    read_back(shared, record).or_else(|| {
+        let stored = record.spec.as_ref()?;
+        let nobody = BTreeMap::new();
+        let context = shared.context(None, &nobody);
+        contract::spec::remembered(&record.database, stored.document.expose().as_bytes(), &record.images, &context)
+    })
+}
+
+/// Writes that the spec is accepted; false when a newer one came meanwhile.
+async fn accept(
+    shared: &Shared,
+    spec: AcceptedSpec,
+    (stored, by): (StoredSpec, AcceptedBy),
+    record: Record,
+) -> Result<bool, Error> {
     let now_ms = shared.world.clock.now_ms();
+    let keep = shared.options.history_max;
     let fleet = shared.world.fleet.clone();
     let ports = super::pass::published_ports(&spec, &record);
     let written = shared.store.write(move |writer| {
@@ -119,18 +198,22 @@ async fn accept(shared: &Shared, spec: AcceptedSpec, stored: StoredSpec, record:
         let mut row = writer.desired(id)?.unwrap_or_default();
         let is_newest = row.candidate.as_ref().is_some_and(|candidate| candidate.spec.digest == stored.digest);
         if !is_newest {
-            // A newer one came meanwhile: that one is judged next, and this one never was.
-            return Ok(());
+            // That one is judged next, and this one never was.
+            return Ok(false);
         }
         row.candidate = None;
-        row.conditions = BTreeMap::new();
-        row.verdict = Some(Verdict {
-            result: VerdictResult::Accepted,
-            digest: stored.digest.clone(),
-            generation: stored.generation,
-            faults: Vec::new(),
-            at: Time::from_ms(now_ms),
-        });
+        // What the broker may not have brought is not about this spec.
+        row.conditions.retain(|kind, _| *kind == ConditionType::SpecSetIncomplete);
+        // A bad one that came after it keeps its verdict, which is about the last spec that came.
+        if is_last_word(&row, &stored) {
+            row.verdict = Some(Verdict {
+                result: VerdictResult::Accepted,
+                digest: stored.digest.clone(),
+                generation: stored.generation,
+                faults: Vec::new(),
+                at: Time::from_ms(now_ms),
+            });
+        }
         row.remember(HistoryRow {
             generation: stored.generation,
             digest: stored.digest.clone(),
@@ -138,6 +221,11 @@ async fn accept(shared: &Shared, spec: AcceptedSpec, stored: StoredSpec, record:
             at_ms: now_ms,
         });
         row.accepted = Some(stored.clone());
+        writer.add_past_spec(id, NewSpec { spec: stored.clone(), deleted: spec.deleted, by, at_ms: now_ms }, keep)?;
+        // What was asked for before, and the time in the trash, are about the life before.
+        if writer.intent(id)? != IntentRow::default() {
+            writer.put_intent(id, &IntentRow::default())?;
+        }
         writer.put_desired(id, &row)?;
         if record.revision > 0 {
             writer.put_record(&record)?;
@@ -153,9 +241,14 @@ async fn accept(shared: &Shared, spec: AcceptedSpec, stored: StoredSpec, record:
         };
         let name = format!("{now_ms}-accepted-{}", stored.digest.short());
         let event = Event::new(&fleet, id, name, EventType::SpecAccepted, Time::from_ms(now_ms), data);
-        writer.enqueue(&say(&fleet, &Topic::Events(id.clone()), &event, now_ms))
+        writer.enqueue(&say(&fleet, &Topic::Events(id.clone()), &event, now_ms)).map(|()| true)
     });
     written.await.map_err(Error::Store)
+}
+
+/// Whether no other spec has come since.
+fn is_last_word(row: &DesiredRow, stored: &StoredSpec) -> bool {
+    row.last_seen.as_ref().is_none_or(|seen| *seen == stored.digest)
 }
 
 /// A delete of what never was: nothing is kept of it, and those who listen hear that it is done.
@@ -190,6 +283,11 @@ async fn refuse(shared: &Shared, id: &DatabaseId, stored: StoredSpec, faults: Ve
         let is_newest = row.candidate.as_ref().is_some_and(|candidate| candidate.spec.digest == stored.digest);
         if !is_newest {
             return Ok(());
+        }
+        if !is_last_word(&row, &stored) {
+            // Another one came after it and was refused: that is the verdict, and there is nothing left to wait for.
+            row.candidate = None;
+            return writer.put_desired(&id, &row);
         }
         let said = row.verdict.as_ref().is_some_and(|verdict| {
             verdict.result == VerdictResult::Rejected && verdict.digest == stored.digest && verdict.faults == faults

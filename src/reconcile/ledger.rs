@@ -1,12 +1,19 @@
-//! The ledger of a pass: what each step did, in the store before its dependents start, with the event that says so.
+//! The ledger of a pass: what each step did, in the store before its dependents start, with the event that says so; and
+//! what runs just now, in memory.
+//!
+//! Which steps run is not stored by itself: no step outlives the process, so after a crash such a row would be wrong.
+//! `tell` reads it from here and puts it into `status` and `plan`, which are stored and published in one transaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::apply::{Ended, Ledger};
+use super::halt;
 use crate::contract::documents::{Event, EventData, EventType, Time};
 use crate::contract::topics::Topic;
-use crate::model::{DatabaseId, FleetId, Scope};
-use crate::plan::{Action, Outcome, Step};
+use crate::model::{DatabaseId, Digest, FleetId, Scope};
+use crate::plan::{Action, Outcome, Stage, Step};
+use crate::report;
+use crate::report::work::{Running, Work};
 use crate::runtime::backoff::Schedule;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::random::Random;
@@ -20,6 +27,37 @@ pub(super) struct StoreLedger {
     pub(super) scope: Scope,
     pub(super) clock: SharedClock,
     pub(super) random: Random,
+    /// After steps of so many databases failed in a row nothing new begins.
+    pub(super) halt_after: u32,
+    /// The digest of the spec that the plan leads to.
+    pub(super) spec: Option<Digest>,
+    /// How many plans are kept in the history.
+    pub(super) history_max: usize,
+    /// What runs just now.
+    pub(super) board: Board,
+}
+
+/// What runs just now, shared between a pass and whoever tells of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Board(Arc<Mutex<Work>>);
+
+impl Board {
+    /// How far the steps are.
+    pub(super) fn work(&self) -> Work {
+        self.lock().clone()
+    }
+
+    /// A pass begins: forgets what an earlier one did, and what it left and this stage does not take up again.
+    pub(super) fn keep_only(&self, stage: Option<&Stage>) {
+        let mut work = self.lock();
+        work.done.clear();
+        work.running
+            .retain(|resource, _| stage.is_some_and(|stage| stage.steps.iter().any(|step| step.resource == *resource)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl StoreLedger {
@@ -33,13 +71,35 @@ impl StoreLedger {
 impl Ledger for StoreLedger {
     async fn begun(&self, step: &Step) {
         tracing::debug!(scope = %self.scope, step = %step.resource, action = ?step.action, "step begins");
+        // One that an earlier pass has left goes on: it runs since then.
+        let since = Time::from_ms(self.clock.now_ms());
+        self.board.lock().running.entry(step.resource.clone()).or_insert(Running { since, waits_for: None });
+    }
+
+    fn waits(&self, step: &Step, words: Option<String>) {
+        if let Some(running) = self.board.lock().running.get_mut(&step.resource) {
+            running.waits_for = words;
+        }
+    }
+
+    fn waits_for(&self, step: &Step) -> Option<String> {
+        self.board.lock().running.get(&step.resource).and_then(|running| running.waits_for.clone())
     }
 
     async fn ended(&self, ended: &Ended) -> Result<(), String> {
         let (scope, step) = (self.scope.clone(), ended.step.clone());
         let took_ms = u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX);
+        let limit = self.halt_after;
         let (now_ms, random) = (self.clock.now_ms(), self.random.next_u64());
-        let (fleet, error) = (self.fleet.clone(), ended.result.clone().err());
+        let (fleet, error, overdue) = (self.fleet.clone(), ended.result.clone().err(), ended.overdue.clone());
+        let (spec, keep) = (self.spec.clone(), self.history_max);
+        {
+            let mut work = self.board.lock();
+            work.running.remove(&step.resource);
+            if error.is_none() {
+                work.done.insert(step.resource.clone(), Time::from_ms(now_ms));
+            }
+        }
         match &error {
             None => tracing::info!(%scope, step = %step.resource, action = ?step.action, took_ms, "step done"),
             Some(error) => {
@@ -48,7 +108,14 @@ impl Ledger for StoreLedger {
         }
         let written = self.store.write(move |writer| {
             match &error {
-                None => writer.clear_outcome(&scope, &step.resource)?,
+                None => {
+                    let retried = writer.clear_outcome(&scope, &step.resource)?;
+                    if let Scope::Database(database) = &scope
+                        && retried
+                    {
+                        halt::worked(writer, database)?;
+                    }
+                }
                 Some(error) => {
                     let before = writer.outcomes(&scope)?.remove(&step.resource);
                     let attempts = before.map_or(0, |row| row.outcome.attempts).saturating_add(1);
@@ -61,11 +128,17 @@ impl Ledger for StoreLedger {
                             outcome: Outcome { action: step.action, attempts, error: error.clone() },
                             failed_at_ms: now_ms,
                             next_attempt_at_ms: now_ms.saturating_add(delay_ms),
+                            overdue: overdue.clone(),
                         },
                     )?;
                 }
             }
             if let Scope::Database(database) = &scope {
+                if let Some(error) = &error {
+                    halt::failed(writer, (&fleet, limit, now_ms), database, (&step, error))?;
+                }
+                let past = report::past_step(&step, took_ms, error.as_deref());
+                writer.add_past_step(database, (spec, past), Time::from_ms(now_ms), keep)?;
                 writer.enqueue(&event(&fleet, database, &step, error.as_deref(), now_ms))?;
             }
             Ok(())

@@ -1,38 +1,135 @@
 //! Live checks: what only the host can say about a spec, asked before the first step. All faults at once.
 //!
-//! Invariant: what this database already has (its port, its memory) does not count against it.
+//! Invariants: what this database already has (its port, its memory, its names) does not count against it; what is
+//! promised is compared while nothing else is accepted ([`promises`](super::promises)).
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::promises;
+use crate::contract::documents::PlanNote;
 use crate::contract::{Code, Fault};
+use crate::domain::layout;
 use crate::drivers::Result;
-use crate::drivers::swarm::ServiceSeen;
+use crate::drivers::swarm::{Labels, ServiceSeen};
 use crate::model::spec::{NodeSpec, PortRequest};
-use crate::model::{AcceptedSpec, Scope};
-use crate::world::World;
+use crate::model::{AcceptedSpec, InstanceId, Scope};
+use crate::world::{FLEET_LABEL, SCOPE_LABEL, World};
 
-/// Checks an accepted spec against this host. `document` is what was published: it tells where a value stands.
+/// What is done about an image that the host does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It is pulled; where that fails, the spec is refused.
+    Pull,
+    /// Nothing: a question changes nothing. It is told.
+    Tell,
+}
+
+/// What was seen of the host for one spec.
+pub(super) struct Looked {
+    /// What is wrong, except with what is promised to others.
+    pub(super) faults: Vec<Fault>,
+    /// What only shows when it is applied.
+    pub(super) notes: Vec<PlanNote>,
+    /// The services of everybody else in the Swarm.
+    others: Vec<ServiceSeen>,
+}
+
+/// Checks an accepted spec against this host. `document` is what was published: it tells where a value stands. It may
+/// take long (an image is pulled); [`promised`] completes it.
 ///
 /// # Errors
 /// The host or Swarm does not answer: nothing is known, so nothing is said.
-pub(super) async fn check(world: &World, spec: &AcceptedSpec, document: &Value) -> Result<Vec<Fault>> {
+pub(super) async fn look(world: &World, spec: &AcceptedSpec, document: &Value, missing: Missing) -> Result<Looked> {
     let services = world.drivers.swarm.services(&BTreeMap::new()).await?;
-    let scope = Scope::Database(spec.id.clone()).label();
-    let (own, others): (Vec<ServiceSeen>, Vec<ServiceSeen>) = services.into_iter().partition(|service| {
-        let labels = &service.attributes.labels;
-        labels.get(crate::world::SCOPE_LABEL) == Some(&scope)
-            && labels.get(crate::world::FLEET_LABEL).map(String::as_str) == Some(world.fleet.as_str())
-    });
-    let mut faults = Vec::new();
+    let (own, others): (Vec<ServiceSeen>, Vec<ServiceSeen>) =
+        services.into_iter().partition(|service| is_own(world, spec, &service.attributes.labels));
+    let (mut faults, mut notes) = (names(world, spec, &others).await?, Vec::new());
     for (index, node) in spec.nodes.iter().enumerate() {
         let place = Place { document, index };
         faults.extend(port(world, node, &own, &place).await?);
         faults.extend(volumes(world, node, &place).await?);
         faults.extend(networks(world, node, &place).await?);
-        faults.extend(image(world, node, &place).await?);
-        faults.extend(promised(world, node, &others, &place));
+        match missing {
+            Missing::Pull => faults.extend(image(world, node, &place).await?),
+            Missing::Tell => notes.extend(image_to_pull(world, node, &place).await?),
+        }
+    }
+    Ok(Looked { faults, notes, others })
+}
+
+/// The faults of a spec that asks for what this host has promised to others: to those whose services run, and to those
+/// who were accepted and have none yet.
+pub(super) fn promised(
+    world: &World,
+    spec: &AcceptedSpec,
+    document: &Value,
+    looked: &Looked,
+    accepted: &promises::Promises,
+) -> Vec<Fault> {
+    let (taken, facts) = (accepted.to_others(world, &spec.id, &looked.others), &world.facts);
+    let mut faults = Vec::new();
+    for (index, node) in spec.nodes.iter().enumerate().filter(|(_, node)| node.hosts.contains(&facts.host)) {
+        let place = Place { document, index };
+        if taken.memory_bytes.saturating_add(node.memory_bytes) > facts.memory_bytes {
+            let message = format!(
+                "host {} has {} MiB of memory, of which {} MiB are promised; {} MiB more do not fit",
+                facts.host,
+                mebibytes(facts.memory_bytes),
+                mebibytes(taken.memory_bytes),
+                mebibytes(node.memory_bytes),
+            );
+            let fault = Fault::new(Code::MemoryOvercommitted, place.of("/memory"), message);
+            faults.push(fault.hint("ask for less memory, or give less to other databases"));
+        }
+        let Some(wanted) = node.cpu_millis else { continue };
+        if taken.cpu_millis.saturating_add(wanted) > u64::from(facts.cpus) * 1000 {
+            let message = format!(
+                "host {} has {} processors, of which {} are promised; {} more do not fit",
+                facts.host,
+                facts.cpus,
+                processors(taken.cpu_millis),
+                processors(wanted),
+            );
+            let fault = Fault::new(Code::CpuOvercommitted, place.of("/cpus"), message);
+            faults.push(fault.hint("ask for fewer processors"));
+        }
+    }
+    faults
+}
+
+fn is_own(world: &World, spec: &AcceptedSpec, labels: &Labels) -> bool {
+    labels.get(SCOPE_LABEL) == Some(&Scope::Database(spec.id.clone()).label())
+        && labels.get(FLEET_LABEL).map(String::as_str) == Some(world.fleet.as_str())
+}
+
+/// Names of services and networks are the whole Swarm's: whose they are they stay (rule 13).
+async fn names(world: &World, spec: &AcceptedSpec, others: &[ServiceSeen]) -> Result<Vec<Fault>> {
+    let fault = |what: &str, name: &str, labels: &Labels| {
+        let owner = labels.get(FLEET_LABEL).map_or("nobody of pgmoor's".to_owned(), |fleet| format!("fleet {fleet}"));
+        let message = format!("the Swarm has a {what} \"{name}\" already, and it belongs to {owner}");
+        Fault::new(Code::NameTaken, "", message)
+            .hint("publish the database under another id, or remove what has the name")
+    };
+    let mut faults = Vec::new();
+    for node in &spec.nodes {
+        let wanted = node.hosts.iter().map(|host| layout::service(&InstanceId::derive(&spec.id, &node.name, host)));
+        let wanted: Vec<String> = wanted.collect();
+        let taken = others.iter().filter(|other| wanted.contains(&other.attributes.name));
+        faults.extend(taken.map(|other| fault("service", &other.attributes.name, &other.attributes.labels)));
+    }
+    let name = layout::network(&spec.id);
+    match world.drivers.swarm.find_network(&name).await? {
+        Some(network) if is_own(world, spec, &network.labels) => {}
+        Some(network) => faults.push(fault("network", &name, &network.labels)),
+        None if world.drivers.swarm.free_subnets().await? == Some(0) => {
+            let message = "Swarm's address pool has no subnet left for the database's network";
+            let hint = "remove networks that nobody uses, or make the Swarm with a larger pool \
+                        (docker swarm init --default-addr-pool, --default-addr-pool-mask-length)";
+            faults.push(Fault::new(Code::SubnetsExhausted, "", message).hint(hint));
+        }
+        None => {}
     }
     Ok(faults)
 }
@@ -50,6 +147,13 @@ impl Place<'_> {
         let first = field.split('/').nth(1).unwrap_or_default();
         let replaced = self.document.pointer(&format!("/nodes/{}/{first}", self.index)).is_some();
         if replaced { own } else { field.to_owned() }
+    }
+
+    /// Where the image is named: pinned, or by the version.
+    fn of_image(&self) -> String {
+        let pinned = "/orchestrator_opts/swarm/image";
+        let is_pinned = self.document.pointer(&self.of(pinned)).is_some();
+        self.of(if is_pinned { pinned } else { "/postgres_version" })
     }
 }
 
@@ -106,9 +210,7 @@ async fn image(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<Opti
     match world.drivers.swarm.pull(&node.image).await {
         Ok(()) => Ok(None),
         Err(error) => {
-            let pinned = "/orchestrator_opts/swarm/image";
-            let is_pinned = place.document.pointer(&place.of(pinned)).is_some();
-            let pointer = place.of(if is_pinned { pinned } else { "/postgres_version" });
+            let pointer = place.of_image();
             let message =
                 format!("image {} is not on host {} and could not be pulled: {error}", node.image, world.facts.host);
             let hint = "build it (`make images`), load it with `docker load`, or name one that a registry has";
@@ -117,40 +219,16 @@ async fn image(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<Opti
     }
 }
 
-/// What Swarm has promised to others on this host is not there for this one.
-fn promised(world: &World, node: &NodeSpec, others: &[ServiceSeen], place: &Place<'_>) -> Vec<Fault> {
-    let here = |service: &&ServiceSeen| service.attributes.swarm_node == world.facts.swarm_node;
-    let taken = |reservation: fn(&ServiceSeen) -> Option<u64>| -> u64 {
-        others.iter().filter(here).filter_map(reservation).sum()
-    };
-    let mut faults = Vec::new();
-    let memory = taken(|service| service.attributes.memory_reservation_bytes);
-    if memory.saturating_add(node.memory_bytes) > world.facts.memory_bytes {
-        let message = format!(
-            "host {} has {} MiB of memory, of which {} MiB are promised; {} MiB more do not fit",
-            world.facts.host,
-            mebibytes(world.facts.memory_bytes),
-            mebibytes(memory),
-            mebibytes(node.memory_bytes),
-        );
-        let fault = Fault::new(Code::MemoryOvercommitted, place.of("/memory"), message);
-        faults.push(fault.hint("ask for less memory, or give less to other databases"));
+/// What a pull would do, without one.
+async fn image_to_pull(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<Option<PlanNote>> {
+    if world.drivers.swarm.image(&node.image).await?.is_some() {
+        return Ok(None);
     }
-    if let Some(wanted) = node.cpu_millis {
-        let cpus = taken(|service| service.attributes.cpu_reservation_millis);
-        if cpus.saturating_add(wanted) > u64::from(world.facts.cpus) * 1000 {
-            let message = format!(
-                "host {} has {} processors, of which {} are promised; {} more do not fit",
-                world.facts.host,
-                world.facts.cpus,
-                processors(cpus),
-                processors(wanted),
-            );
-            let fault = Fault::new(Code::CpuOvercommitted, place.of("/cpus"), message);
-            faults.push(fault.hint("ask for fewer processors"));
-        }
-    }
-    faults
+    let message = format!(
+        "image {} is not on host {}: it would be pulled, and the spec refused where no registry has it",
+        node.image, world.facts.host
+    );
+    Ok(Some(PlanNote { pointer: place.of_image(), message }))
 }
 
 fn mebibytes(bytes: u64) -> u64 {
@@ -160,3 +238,6 @@ fn mebibytes(bytes: u64) -> u64 {
 fn processors(millis: u64) -> String {
     format!("{}.{:03}", millis / 1000, millis % 1000)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,14 +4,33 @@
 //! point is done again from what is seen, never from what is remembered; nothing is decided while a step runs.
 
 mod apply;
+mod approval;
+mod deadlines;
+mod drift;
+mod fleet;
+mod gate;
+mod halt;
+mod hold;
 mod judge;
 mod ledger;
+mod limits;
 mod live;
 mod pass;
 mod patroni_config;
+mod place;
 mod preview;
+mod promises;
 mod refresh;
 mod service;
+mod swarm_words;
 mod tell;
+#[cfg(test)]
+mod tests;
+mod trash;
+mod waiting;
 
+pub use deadlines::Deadlines;
+pub use limits::Limits;
 pub use service::{Error, Inputs, Options, Reconciler};
+pub use tell::retained_topics;
+pub use waiting::Waiting;

@@ -4,22 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::apply::{Ended, apply};
+use super::approval::Decision;
+use super::drift;
+use super::gate::{self, Admitted, Gate};
+use super::halt;
 use super::judge;
 use super::ledger::StoreLedger;
+use super::place::Place;
 use super::refresh::refresh;
 use super::service::Shared;
-use super::tell::{self, Phase, View};
-use crate::domain::layout;
-use crate::domain::{database, fleet};
-use crate::model::spec::PortRequest;
-use crate::model::{AcceptedSpec, DatabaseId, Graph, InstanceId, Observed, Record, ResourceId, Scope};
+use super::tell::{self, Carried, Drift, Phase, Told, View};
+use crate::contract::documents::Time;
+use crate::domain::fleet;
+use crate::model::spec::{PortRequest, Reconcile};
+use crate::model::{
+    AcceptedSpec, DatabaseId, Graph, InstanceId, Kind, Observed, Payload, Record, Resource, ResourceId, Scope,
+};
 use crate::plan::check::check;
-use crate::plan::{Input, Outcome, Plan, Stage, plan};
+use crate::plan::drift::Memory;
+use crate::plan::halt::Halt;
+use crate::plan::{Input, Outcome, Plan, Step, downtime, plan};
+use crate::report::work::Work;
 use crate::runtime::chain::chain;
-use crate::store::{OutcomeRow, Rows as _};
+use crate::store::{Approvals as _, History as _, OutcomeRow, Rows as _};
 
 /// When a scope gets its next pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +38,8 @@ pub(super) enum Next {
     Again,
     /// Something must come first: after this time.
     After(Duration),
+    /// It only waited for an instance, and others wanted its place: after a pause that grows with the wait.
+    GaveWay,
     /// The pass itself failed: after a back-off.
     Failed,
     /// The scope is no more.
@@ -42,12 +52,12 @@ const WAIT: Duration = Duration::from_secs(1);
 /// One pass.
 pub(super) struct Pass {
     pub(super) shared: Arc<Shared>,
-    pub(super) stop: CancellationToken,
+    pub(super) place: Place,
 }
 
 /// Why a pass could not be made.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error("judge the candidate")]
     Judge(#[from] judge::Error),
     #[error("read or write the store")]
@@ -56,6 +66,8 @@ enum Error {
     Domain(#[from] crate::domain::Error),
     #[error("purge what was deleted")]
     Purge(#[source] crate::drivers::Error),
+    #[error("keep the record in Swarm")]
+    Record(#[source] crate::drivers::Error),
     #[error("the plan breaks its own rules: {0}")]
     Plan(String),
 }
@@ -80,7 +92,7 @@ impl Pass {
         let shared = &self.shared;
         let desired =
             fleet::graph(&shared.world.record, &shared.world.facts, &shared.options.catalogue, &shared.options.fleet)?;
-        let (_plan, next, _ended) = self.converge(&Scope::Fleet, &desired, &Graph::default(), None).await?;
+        let (_plan, next) = self.converge(&Scope::Fleet, &desired, &Graph::default(), None).await?;
         Ok(next)
     }
 
@@ -97,15 +109,16 @@ impl Pass {
         }
         let row = row.unwrap_or_default();
         let waits_for_host = row.candidate.is_some();
-        let view = View { id: id.clone(), row, record: record.clone(), spec: None };
+        let why = unjudged.as_ref().map(|error| chain(error));
+        let view = View { id: id.clone(), row, record: record.clone(), spec: None, unjudged: why };
         let Some(record) = record else {
             tell::status(&self.shared, &view, &Phase::Nothing).await?;
             return Ok(if unjudged.is_some() { Next::Failed } else { Next::Settled });
         };
         let spec = judge::read_back(&self.shared, &record);
         let view = View { spec: spec.clone(), ..view };
-        if record.tombstone.is_some() {
-            return self.deleted(&view, &record, spec.as_ref()).await;
+        if let Some(tombstone) = &record.tombstone {
+            return self.deleted(&view, (&record, tombstone), spec.as_ref()).await;
         }
         let Some(spec) = spec else {
             // A record without a readable spec: nothing is known of what is wanted, so nothing is touched.
@@ -115,9 +128,45 @@ impl Pass {
         self.keep_ports(&spec, &record).await?;
         let graph = self.shared.graph(&spec, &record)?;
         let scope = Scope::Database(id.clone());
-        let (_plan, next, _ended) = self.converge(&scope, &graph, &Graph::default(), Some(&view)).await?;
+        if spec.reconcile == Reconcile::Paused {
+            let next = self.paused(&view, &record, &graph).await?;
+            return Ok(if waits_for_host { Next::After(self.shared.options.tick) } else { next });
+        }
+        let (_plan, next) = self.converge(&scope, &graph, &Graph::default(), Some(&view)).await?;
         self.shared.changed.ring(scope);
         Ok(if waits_for_host && next == Next::Settled { Next::After(self.shared.options.tick) } else { next })
+    }
+
+    /// Nothing is looked at, and only the record is kept in Swarm: it holds the very word that nothing is to be touched.
+    async fn paused(&self, view: &View, record: &Record, desired: &Graph) -> Result<Next, Error> {
+        let (shared, scope) = (&self.shared, Scope::Database(view.id.clone()));
+        let mut memory = shared.store.read(|reader| reader.drift(&scope))?;
+        let own = desired.in_order().find(|resource| resource.id.kind == Kind::Record);
+        if let Some(Resource { id, payload: Payload::Content(content), .. }) = own
+            && !memory.is_done(desired, id)
+        {
+            let put = crate::world::record::put(&shared.world, &scope, record.revision, content);
+            put.await.map_err(Error::Record)?;
+            memory.note_done(desired, id);
+            let (kept, key) = (memory.clone(), scope.clone());
+            shared.store.write(move |writer| writer.put_drift(&key, &kept)).await?;
+        }
+        let plan = Plan::empty(scope.clone());
+        let drift = Drift { asks_for_more: memory.asks_for_more(desired, &plan), ..Drift::default() };
+        let approval = &Decision::of(shared, view, &plan, desired)?;
+        let (outcomes, work) = (BTreeMap::new(), Work::default());
+        let phase = Phase::Planned {
+            plan: &plan,
+            outcomes: &outcomes,
+            held: &[],
+            work: &work,
+            approval,
+            drift: &drift,
+            told: Told::First,
+        };
+        tell::status(shared, view, &phase).await?;
+        shared.changed.ring(scope);
+        Ok(Next::Settled)
     }
 
     /// The table of ports follows from records and specs: after a lost store it is written again.
@@ -133,87 +182,153 @@ impl Pass {
         Ok(self.shared.store.write(move |writer| writer.put_ports(&id, &ports)).await?)
     }
 
-    /// A database that was deleted: all but its record and the trash goes; after the grace period these go too.
-    async fn deleted(&self, view: &View, record: &Record, spec: Option<&AcceptedSpec>) -> Result<Next, Error> {
-        let scope = Scope::Database(view.id.clone());
-        let purge_at_s = record.tombstone.as_ref().map_or(i64::MAX, |tombstone| tombstone.purge_at_s);
-        let desired = database::buried(record)?;
-        let lived = Record { tombstone: None, ..record.clone() };
-        let before = match spec {
-            Some(spec) => self.shared.graph(spec, &lived)?,
-            None => Graph::default(),
-        };
-        let (plan, next, _ended) = self.converge(&scope, &desired, &before, Some(view)).await?;
-        if !plan.is_settled() {
-            return Ok(next);
-        }
-        if view.row.candidate.is_some() {
-            // It was asked back: what waits for the host must find its data when the host is mended.
-            return Ok(Next::After(self.shared.options.tick));
-        }
-        let left_s = purge_at_s.saturating_sub(self.shared.world.now_s());
-        if left_s > 0 {
-            let left = Duration::from_secs(u64::try_from(left_s).unwrap_or(u64::MAX));
-            return Ok(Next::After(left.min(self.shared.options.tick.saturating_mul(20))));
-        }
-        let purged = self.purge(view, record).await?;
-        Ok(if purged { Next::Gone } else { Next::Again })
-    }
-
-    /// The grace period is over: the trash, the record and every memory of the database go.
-    /// Gives false when it was asked back at the last moment.
-    async fn purge(&self, view: &View, record: &Record) -> Result<bool, Error> {
-        let world = &self.shared.world;
-        let row = self.shared.store.read(|reader| reader.desired(&view.id))?;
-        if row.is_some_and(|row| row.candidate.is_some()) {
-            return Ok(false);
-        }
-        for instance in record.etcd_passwords.keys() {
-            let trash = layout::trash(&world.facts.data_dir, instance);
-            world.drivers.host.remove_directory(&trash).await.map_err(Error::Purge)?;
-        }
-        let scope = Scope::Database(view.id.clone());
-        crate::world::record::remove(world, &scope).await.map_err(Error::Purge)?;
-        let id = view.id.clone();
-        self.shared.store.write(move |writer| writer.forget_database(&id)).await?;
-        tracing::info!(database = %view.id, "purged");
-        Ok(true)
-    }
-
     /// Looks, plans, applies the first stage.
-    async fn converge(
+    pub(super) async fn converge(
         &self,
         scope: &Scope,
         desired: &Graph,
         previous: &Graph,
         view: Option<&View>,
-    ) -> Result<(Plan, Next, Vec<Ended>), Error> {
+    ) -> Result<(Plan, Next), Error> {
         let shared = &self.shared;
         let observed = refresh(&shared.world, scope, desired, previous).await;
-        let rows = shared.store.read(|reader| reader.outcomes(scope))?;
+        let (rows, halt) = shared.store.read(|reader| Ok((reader.outcomes(scope)?, reader.halt()?)))?;
         let plan = self.plan(scope, desired, &observed, &rows)?;
-        if let Some(view) = view {
-            tell::status(shared, view, &Phase::Planned { plan: &plan, outcomes: &rows }).await?;
-        }
-        let Some(stage) = plan.stages.first() else {
-            let next = if plan.waiting.is_empty() { Next::Settled } else { Next::After(WAIT) };
-            return Ok((plan, next, Vec::new()));
+        let now_ms = shared.world.clock.now_ms();
+        let reconcile = view.map_or(Reconcile::Repair, asked);
+        let memory = if view.is_some_and(buried) {
+            drift::forget(shared, scope).await?;
+            Memory::default()
+        } else {
+            drift::take(shared, scope, desired, &plan, reconcile).await?
         };
-        let (stage, held) = self.hold_back(stage, &rows);
-        if stage.steps.is_empty() {
-            return Ok((plan, Next::After(held), Vec::new()));
+        let hands = Hands { reconcile, memory: &memory };
+        let approval = view.map(|view| Decision::of(shared, view, &plan, desired)).transpose()?;
+        let needed = approval.as_ref().is_some_and(Decision::needed);
+        let approved = gate::Approval::new(plan.stages.first(), desired, needed);
+        let Admitted { stage, held } = self.admit(scope, &plan, (approved, hands), (&rows, &halt), now_ms);
+        let board = &self.place.board;
+        board.keep_only(stage.as_ref());
+        let drift = Drift {
+            conditions: drift::conditions(&memory, now_ms),
+            asks_for_more: memory.asks_for_more(desired, &plan),
+        };
+        let database = view.zip(approval.as_ref()).map(|(view, approval)| (view, approval, &drift));
+        let carried = Carried { scope, database, plan: &plan, held: &held, board };
+        carried.tell(shared, Told::First).await?;
+        if plan.is_empty() {
+            shared.disruptions.over(scope);
+            if plan.is_settled() {
+                self.settled(scope).await?;
+            }
+            let next = if plan.waiting.is_empty() { Next::Settled } else { Next::After(WAIT) };
+            return Ok((plan, next));
         }
-        let ledger = StoreLedger {
+        let Some(stage) = stage else {
+            if reconcile == Reconcile::Observe {
+                shared.disruptions.over(scope);
+                return Ok((plan, Next::Settled));
+            }
+            return Ok((plan, Next::After(gate::pause(&held, now_ms, shared.options.tick))));
+        };
+        let ledger = self.ledger(scope, view);
+        let how = (ledger.shared(), &self.place, &shared.options.deadlines);
+        let working = apply(&shared.world, scope, desired, &observed, &stage, how);
+        let applied = carried.during(shared, working).await;
+        if let Some(view) = view {
+            self.note_downtimes(&view.id, &applied.ended, desired).await?;
+        }
+        // A stage in which nothing worked gets its own back-off from the outcomes just stored.
+        let worked = applied.ended.iter().any(|one| one.result.is_ok());
+        if worked {
+            self.place.worked.note();
+        }
+        let next = match worked {
+            _ if applied.left => Next::GaveWay,
+            true => Next::Again,
+            false => {
+                // Who cannot go on does not keep others from it.
+                shared.disruptions.over(scope);
+                Next::After(WAIT)
+            }
+        };
+        Ok((plan, next))
+    }
+
+    /// Where the steps of this pass are written down.
+    fn ledger(&self, scope: &Scope, view: Option<&View>) -> StoreLedger {
+        let shared = &self.shared;
+        StoreLedger {
             store: shared.store.clone(),
             fleet: shared.world.fleet.clone(),
             scope: scope.clone(),
             clock: Arc::clone(&shared.world.clock),
             random: shared.random.clone(),
-        };
-        let ended = apply(&shared.world, scope, desired, &observed, &stage, (ledger.shared(), &self.stop)).await;
-        // A stage in which nothing worked gets its own back-off from the outcomes just stored.
-        let next = if ended.iter().any(|one| one.result.is_ok()) { Next::Again } else { Next::After(WAIT) };
-        Ok((plan, next, ended))
+            halt_after: shared.options.limits.halt_after,
+            spec: view.and_then(|view| view.row.accepted.as_ref()).map(|stored| stored.digest.clone()),
+            history_max: shared.options.history_max,
+            board: self.place.board.clone(),
+        }
+    }
+
+    /// What of the plan may run now. The gates are asked in this order; the cap counts, so it comes last.
+    fn admit(
+        &self,
+        scope: &Scope,
+        plan: &Plan,
+        (mut approved, hands): (gate::Approval, Hands<'_>),
+        (rows, halt): (&BTreeMap<ResourceId, OutcomeRow>, &Halt),
+        now_ms: i64,
+    ) -> Admitted {
+        // The fleet's own services carry all databases: they are mended also in a halt.
+        let halted = halt.since_ms.filter(|_| *scope != Scope::Fleet);
+        let mut gates: [&mut dyn Gate; 6] = [
+            &mut gate::Observe::new(hands.reconcile),
+            &mut approved,
+            &mut gate::BackOff::new(rows, now_ms),
+            &mut gate::Fight::new(hands.memory, now_ms),
+            &mut gate::Halted::new(halted),
+            &mut gate::Cap::new(&self.shared.disruptions, scope, &self.shared.world.facts.host),
+        ];
+        gate::admit(plan.stages.first(), &mut gates)
+    }
+
+    /// The scope is as desired. Where that took work, failures of other databases before it were not in a row.
+    async fn settled(&self, scope: &Scope) -> Result<(), Error> {
+        let Scope::Database(database) = scope else { return Ok(()) };
+        self.finish_plan(database).await?;
+        if !self.place.worked.take() {
+            return Ok(());
+        }
+        let database = database.clone();
+        Ok(self.shared.store.write(move |writer| halt::worked(writer, &database)).await?)
+    }
+
+    /// What the interruptions of a stage took tells what the next ones will take.
+    async fn note_downtimes(&self, id: &DatabaseId, ended: &[Ended], desired: &Graph) -> Result<(), Error> {
+        let worked: Vec<(&Step, Duration)> =
+            ended.iter().filter(|one| one.result.is_ok()).map(|one| (&one.step, one.took)).collect();
+        let measured = downtime::measured(&worked, desired);
+        if measured.is_empty() {
+            return Ok(());
+        }
+        let id = id.clone();
+        let written = self.shared.store.write(move |writer| {
+            let mut downtimes = writer.downtimes(&id)?;
+            measured.iter().for_each(|(disruption, took)| downtimes.note(*disruption, *took));
+            writer.put_downtimes(&id, &downtimes)
+        });
+        Ok(written.await?)
+    }
+
+    /// Nothing is left to do: the plan that ran, if one did, goes into the history.
+    async fn finish_plan(&self, id: &DatabaseId) -> Result<(), Error> {
+        let runs = self.shared.store.read(|reader| reader.past_plans(id))?;
+        if runs.last().is_none_or(|plan| plan.finished_at.is_some()) {
+            return Ok(());
+        }
+        let (id, now) = (id.clone(), Time::from_ms(self.shared.world.clock.now_ms()));
+        Ok(self.shared.store.write(move |writer| writer.finish_plan(&id, now)).await?)
     }
 
     fn plan(
@@ -236,26 +351,24 @@ impl Pass {
             }
         }
     }
+}
 
-    /// Takes out the steps that failed a while ago and may not be tried yet, with all that come after them.
-    /// Gives what is left, and the time until the first of the others may be tried.
-    fn hold_back(&self, stage: &Stage, rows: &BTreeMap<ResourceId, OutcomeRow>) -> (Stage, Duration) {
-        let now_ms = self.shared.world.clock.now_ms();
-        let mut held: BTreeSet<&ResourceId> = BTreeSet::new();
-        let mut first_ms = i64::MAX;
-        for step in &stage.steps {
-            let until = rows.get(&step.resource).map_or(0, |row| row.next_attempt_at_ms);
-            if until > now_ms {
-                first_ms = first_ms.min(until);
-                held.insert(&step.resource);
-            } else if step.after.iter().any(|before| held.contains(before)) {
-                held.insert(&step.resource);
-            }
-        }
-        let steps = stage.steps.iter().filter(|step| !held.contains(&step.resource)).cloned().collect();
-        let wait_ms = u64::try_from(first_ms.saturating_sub(now_ms)).unwrap_or(0);
-        (Stage { purpose: stage.purpose, steps }, Duration::from_millis(wait_ms).min(self.shared.options.tick))
-    }
+/// What the spec asks to be done about what differs, and what is remembered of it.
+#[derive(Clone, Copy)]
+struct Hands<'a> {
+    reconcile: Reconcile,
+    memory: &'a Memory,
+}
+
+/// What the spec asks to be done about what differs.
+fn asked(view: &View) -> Reconcile {
+    // What was deleted keeps its last spec, and goes whatever that asked.
+    view.spec.as_ref().filter(|_| !buried(view)).map_or(Reconcile::Repair, |spec| spec.reconcile)
+}
+
+/// Whether the database was deleted: its resources go on purpose.
+fn buried(view: &View) -> bool {
+    view.record.as_ref().is_some_and(|record| record.tombstone.is_some())
 }
 
 /// The ports that a database publishes on its hosts: fixed ones, and those chosen for it.

@@ -2,45 +2,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
+use super::approval;
 use super::judge;
-use super::live;
+use super::live::{self, Missing};
+use super::promises::Promises;
 use super::refresh::refresh;
 use super::service::Shared;
 use crate::contract;
 use crate::contract::commands::Question;
-use crate::contract::documents::{CommandOutcome, CommandResult, PlanDoc, Time};
+use crate::contract::documents::{CommandResult, PlanDoc, Time};
 use crate::contract::faults::{Code, Fault};
-use crate::contract::topics::{Topic, Verb};
+use crate::contract::topics::Topic;
 use crate::domain::database::{self, Accepted};
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, DatabaseId, Digest, Graph, Record, Scope, Secret};
-use crate::plan::{Input, plan};
+use crate::model::{AcceptedSpec, DatabaseId, Graph, Record, Scope, Secret};
+use crate::plan::{Disruptions, Input, plan};
 use crate::report;
 use crate::runtime::chain::chain;
-use crate::store::{OutMessage, Rows as _};
+use crate::store::{Approvals as _, OutMessage, Rows as _};
 
 /// Answers a question on its result topic. A question that cannot be answered gets a fault.
 pub(super) async fn answer(shared: &Shared, question: Question) {
-    let now_ms = shared.world.clock.now_ms();
     let result = proposed(shared, &question).await;
-    let (outcome, plan, faults) = match result {
-        Ok(plan) => (CommandOutcome::Accepted, Some(plan), Vec::new()),
-        Err(faults) => (CommandOutcome::Rejected, None, faults),
-    };
-    let Some(verb) = Verb::parse(Verb::PLAN) else { return };
-    let answer = CommandResult {
-        database: question.database.clone(),
-        verb: verb.as_str().to_owned(),
-        request: Digest::of_bytes(&question.payload),
-        correlation_id: question.correlation_id(),
-        result: outcome,
-        faults,
-        plan,
-        task: None,
-        at: Time::from_ms(now_ms),
+    let now_ms = shared.world.clock.now_ms();
+    let accepted = CommandResult::accepted(&question, Time::from_ms(now_ms));
+    let answer = match result {
+        Ok(plan) => CommandResult { plan: Some(plan), ..accepted },
+        Err(faults) => accepted.rejected(faults),
     };
     let payload = serde_json::to_vec(&answer).unwrap_or_default();
-    let topic = Topic::CommandResult(question.database.clone(), verb).to_string(&shared.world.fleet);
+    let topic = Topic::CommandResult(question.database.clone(), question.verb.clone()).to_string(&shared.world.fleet);
     let answers = OutMessage::answers(&topic, &question, &payload, now_ms);
     let written = shared.store.write(move |writer| answers.iter().try_for_each(|answer| writer.enqueue(answer)));
     if let Err(error) = written.await {
@@ -56,16 +49,23 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
     };
     let (record, ports) =
         shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?))).map_err(|error| unseen(&error))?;
-    let previous = record.as_ref().and_then(|record| judge::read_back(shared, record));
+    let previous = record.as_ref().and_then(|record| judge::guard(shared, record));
     let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
     let context = shared.context(previous.as_ref(), &others);
     let spec = contract::accept(id, &question.payload, &context)?;
+    let mut notes = Vec::new();
     if !spec.deleted {
-        let document = serde_json::from_slice(&question.payload).unwrap_or(serde_json::Value::Null);
-        let faults = live::check(&shared.world, &spec, &document).await.map_err(|error| unseen(&error))?;
+        let document = serde_json::from_slice(&question.payload).unwrap_or(Value::Null);
+        let looked = live::look(&shared.world, &spec, &document, Missing::Tell).await;
+        let looked = looked.map_err(|error| unseen(&error))?;
+        let accepted = shared.accepting.lock().await.clone();
+        let accepted = accepted.map_or_else(|| Promises::read(shared), Ok).map_err(|error| unseen(&error))?;
+        let promised = live::promised(&shared.world, &spec, &document, &looked, &accepted);
+        let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).collect();
         if !faults.is_empty() {
             return Err(faults);
         }
+        notes = looked.notes;
     }
     let before = record.unwrap_or_else(|| Record { revision: 0, ..Record::new(id.clone()) });
     let stored = match &before.spec {
@@ -78,14 +78,23 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
             accepted_at_s: shared.world.now_s(),
         },
     };
+    let chosen_before = before.ports.clone();
     let graphs = graphs(shared, &spec, &stored, previous.as_ref(), before).await;
     let (desired, previous_graph, record) = graphs.map_err(|error| unseen(&*error))?;
     let scope = Scope::Database(id.clone());
     let observed = refresh(&shared.world, &scope, &desired, &previous_graph).await;
     let (outcomes, forced) = (BTreeMap::new(), BTreeSet::new());
     let input = Input { scope: &scope, desired: &desired, observed: &observed, outcomes: &outcomes, forced: &forced };
+    let plan = plan(&input);
+    let approvals = shared.store.read(|reader| Ok((reader.approval(id)?, reader.downtimes(id)?)));
+    let (approval, downtimes) = approvals.map_err(|error| unseen(&error))?;
+    let disruptions = Disruptions::of(&plan, &desired);
+    let state = approval::state(spec.approval, &disruptions, approval.given.as_ref());
     let now = Time::from_ms(shared.world.clock.now_ms());
-    Ok(report::proposed_plan_document(id, &plan(&input), &record, now))
+    let document = report::proposed_plan_document(id, &plan, &record, now);
+    let document = report::with_interruptions(document, &disruptions, &downtimes, state);
+    let guesses = record.ports.iter().filter(|(instance, _)| !chosen_before.contains_key(*instance));
+    Ok(report::with_guesses(PlanDoc { notes, ..document }, &guesses.map(|(_, port)| *port).collect()))
 }
 
 type Graphs = (Graph, Graph, Record);

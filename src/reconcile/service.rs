@@ -1,7 +1,8 @@
 //! The loop: which scope gets a pass, and when.
 //!
-//! Invariants: one pass of a scope at a time; a panic in a pass costs that pass only; a database waits for the fleet's scope once; a pass that waits is cut
-//! off when something newer was asked of its database; the tick looks at everything again (the tick is the retry).
+//! Invariants: one pass of a scope at a time; a panic in a pass costs that pass only; a database waits for the fleet's
+//! scope once; who has waited longest for a place gets it, and a pass that only waits gives it up; a pass that waits is
+//! cut off when something newer was asked of its database; the tick looks at everything again (the tick is the retry).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -9,21 +10,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::deadlines::Deadlines;
+use super::fleet;
+use super::gate::Disruptions;
+use super::ledger::Board;
+use super::limits::Limits;
 use super::pass::{Next, Pass};
+use super::place::{self, Begun, Place, Worked};
 use super::preview;
+use super::promises::Promises;
+use super::trash::TrashClock;
+use super::waiting::Waiting;
 use crate::contract::Context;
 use crate::contract::commands::Question;
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::domain::{self, FleetOptions};
 use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Graph, HostId, Record, Scope};
+use crate::report::conditions::Found;
 use crate::runtime::backoff::{Backoff, Schedule};
 use crate::runtime::bell::{Bell, Listener};
+use crate::runtime::cadence;
 use crate::runtime::random::Random;
-use crate::store::{self, Rows as _, Store};
+use crate::store::{self, Candidate, Hold, Rows as _, Store};
 use crate::world::World;
 
 /// How many scopes are worked on at once: each is a handful of calls to Docker, etcd and Postgres at a time.
@@ -32,10 +44,16 @@ const PASSES_MAX: usize = 8;
 /// How the reconciler works.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Time between two looks at a scope that is settled.
+    /// Time between two looks at a scope that is settled; with many databases it grows ([`cadence::period`]).
     pub tick: Duration,
+    /// How much may go on, and go wrong, at a time.
+    pub limits: Limits,
+    /// How long each phase may take.
+    pub deadlines: Deadlines,
     /// Seconds that the data of a deleted database stays in the trash.
     pub deletion_grace_s: u32,
+    /// How many accepted specs and finished plans of each database are kept.
+    pub history_max: usize,
     /// Ports of etcd.
     pub fleet: FleetOptions,
     /// All hosts of the fleet.
@@ -58,6 +76,8 @@ pub struct Reconciler {
     shared: Arc<Shared>,
     listener: Listener,
     questions: mpsc::Receiver<Question>,
+    /// Whether a scope that is due finds no place: passes that only wait then give up theirs.
+    wanted: watch::Sender<bool>,
 }
 
 /// What all passes share.
@@ -66,8 +86,13 @@ pub(super) struct Shared {
     pub(super) world: World,
     pub(super) store: Store,
     pub(super) random: Random,
-    /// Held from reading what is given out (ports) to giving out more: two databases never get one port.
-    pub(super) accepting: Mutex<()>,
+    /// Held from reading what is given out (ports, memory, processors) to giving out more: no two databases get the
+    /// same. None until records were read.
+    pub(super) accepting: Mutex<Option<Promises>>,
+    /// Who restarts or replaces an instance.
+    pub(super) disruptions: Disruptions,
+    /// How long deleted databases have been in the trash.
+    pub(super) trash_clock: TrashClock,
     /// Rung when a report must be made anew (the monitor listens).
     pub(super) changed: Bell,
 }
@@ -112,6 +137,18 @@ pub struct Inputs {
     pub questions: mpsc::Receiver<Question>,
 }
 
+/// How often it is looked whether the fleet's own services run, and how long they have at first before all databases are
+/// told to wait for them.
+const FLEET_LOOK: Duration = Duration::from_secs(1);
+const FLEET_GRACE: Duration = Duration::from_secs(2);
+
+/// What was last told of all databases that wait for the fleet, and when.
+#[derive(Debug)]
+struct Told {
+    at: Duration,
+    found: Option<Found>,
+}
+
 /// One scope's place in the loop.
 #[derive(Debug)]
 struct Slot {
@@ -122,6 +159,11 @@ struct Slot {
     /// When it is due by itself, in monotonic time.
     due: Duration,
     backoff: Backoff,
+    /// When what its passes wait for began.
+    begun: Begun,
+    /// Whether its passes did anything since it was last as desired.
+    worked: Worked,
+    board: Board,
 }
 
 impl Reconciler {
@@ -137,30 +179,54 @@ impl Reconciler {
     ) -> Self {
         let Inputs { listener, questions } = inputs;
         Self {
-            shared: Arc::new(Shared { options, world, store, random, accepting: Mutex::new(()), changed }),
+            shared: Arc::new(Shared {
+                disruptions: Disruptions::new(options.limits),
+                options,
+                world,
+                store,
+                random,
+                accepting: Mutex::new(None),
+                trash_clock: TrashClock::default(),
+                changed,
+            }),
             listener,
             questions,
+            wanted: watch::Sender::new(false),
         }
     }
 
-    /// Runs until told to stop; a pass that runs then is cut off.
+    /// Runs until told to stop; a pass that runs then is cut off. Gives back what it was woken and asked through, for
+    /// another one on another world.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<Inputs, Error> {
         let mut slots: BTreeMap<Scope, Slot> = BTreeMap::new();
         let mut passes: JoinSet<(Scope, Next)> = JoinSet::new();
         let mut answers: JoinSet<()> = JoinSet::new();
         let mut fleet_ready = false;
+        let mut halted = self.halted_since();
         for scope in self.known()? {
             slots.insert(scope, self.slot());
         }
+        let mut told = Told { at: self.shared.world.clock.monotonic(), found: None };
         loop {
+            if !fleet_ready {
+                self.fleet_waits(&mut told, None).await?;
+            }
+            self.free(&mut halted, &mut slots);
             self.start_due(&mut slots, &mut passes, fleet_ready, &stop);
-            let sleep = self.until_next(&slots, fleet_ready);
+            let sleep = self.until_next(&slots, fleet_ready, passes.len() >= PASSES_MAX);
+            let sleep = if fleet_ready { sleep } else { sleep.min(FLEET_LOOK) };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
-                rung = self.listener.wait() => self.rung(rung, &mut slots),
+                rung = self.listener.wait() => {
+                    if !fleet_ready {
+                        self.fleet_waits(&mut told, Some(&rung)).await?;
+                    }
+                    self.rung(rung, &mut slots);
+                }
                 Some(Ok((scope, next))) = passes.join_next(), if !passes.is_empty() => {
                     fleet_ready |= scope == Scope::Fleet && matches!(next, Next::Settled);
                     self.ended(&scope, next, &mut slots);
@@ -175,7 +241,38 @@ impl Reconciler {
         }
         answers.shutdown().await;
         while passes.join_next().await.is_some() {}
-        Ok(())
+        Ok(Inputs { listener: self.listener, questions: self.questions })
+    }
+
+    /// Tells of databases that wait for the fleet: at once of those that were rung for, of all when what they wait for is
+    /// another than before, and with the tick. At first all have a moment: mostly the fleet needs none.
+    async fn fleet_waits(&self, told: &mut Told, rung: Option<&BTreeSet<Scope>>) -> Result<(), Error> {
+        let shared = &self.shared;
+        let waiting = Waiting {
+            store: shared.store.clone(),
+            fleet: shared.world.fleet.clone(),
+            clock: Arc::clone(&shared.world.clock),
+            limit: shared.options.deadlines.fleet,
+        };
+        let found = fleet::not_ready(shared);
+        if let Some(rung) = rung {
+            let only = rung.iter().filter_map(|scope| match scope {
+                Scope::Database(id) => Some(id.clone()),
+                Scope::Fleet => None,
+            });
+            return waiting.told(&found, Some(&only.collect())).await.map_err(Error::Store);
+        }
+        let now = shared.world.clock.monotonic();
+        let pause = match &told.found {
+            Some(before) if *before == found => shared.options.tick,
+            Some(_) => Duration::ZERO,
+            None => FLEET_GRACE,
+        };
+        if now.saturating_sub(told.at) < pause {
+            return Ok(());
+        }
+        *told = Told { at: now, found: Some(found.clone()) };
+        waiting.told(&found, None).await.map_err(Error::Store)
     }
 
     fn known(&self) -> Result<BTreeSet<Scope>, Error> {
@@ -189,10 +286,18 @@ impl Reconciler {
 
     fn slot(&self) -> Slot {
         let backoff = Backoff::new(Schedule::STEP, self.shared.random.clone());
-        Slot { running: None, again: false, due: Duration::ZERO, backoff }
+        Slot {
+            running: None,
+            again: false,
+            due: self.shared.world.clock.monotonic(),
+            backoff,
+            begun: Begun::default(),
+            worked: Worked::default(),
+            board: Board::default(),
+        }
     }
 
-    /// Starts what is due, as long as there is room.
+    /// Starts what is due as long as there is room: the fleet first, since all stand on it, then who has waited longest.
     fn start_due(
         &self,
         slots: &mut BTreeMap<Scope, Slot>,
@@ -201,18 +306,28 @@ impl Reconciler {
         stop: &CancellationToken,
     ) {
         let now = self.shared.world.clock.monotonic();
-        for (scope, slot) in slots.iter_mut() {
-            if passes.len() >= PASSES_MAX {
-                return;
-            }
-            let waits_for_fleet = *scope != Scope::Fleet && !fleet_ready;
-            if slot.running.is_some() || slot.due > now || waits_for_fleet {
-                continue;
-            }
+        let mut due: Vec<(&Scope, &mut Slot)> = slots
+            .iter_mut()
+            .filter(|(scope, slot)| {
+                slot.running.is_none() && slot.due <= now && (fleet_ready || **scope == Scope::Fleet)
+            })
+            .collect();
+        due.sort_by_key(|(scope, slot)| (**scope != Scope::Fleet, slot.due));
+        let room = PASSES_MAX.saturating_sub(passes.len());
+        let wanted = due.len() > room;
+        self.wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
+        for (scope, slot) in due.into_iter().take(room) {
             let cut = stop.child_token();
             slot.running = Some(cut.clone());
             slot.again = false;
-            let pass = Pass { shared: Arc::clone(&self.shared), stop: cut };
+            let place = Place {
+                stop: cut,
+                wanted: self.wanted.subscribe(),
+                begun: slot.begun.clone(),
+                worked: slot.worked.clone(),
+                board: slot.board.clone(),
+            };
+            let pass = Pass { shared: Arc::clone(&self.shared), place };
             let scope = scope.clone();
             passes.spawn(async move {
                 let run = AssertUnwindSafe(pass.run(&scope)).catch_unwind().await;
@@ -225,23 +340,26 @@ impl Reconciler {
         }
     }
 
-    /// Time until the next slot is due; a bell or a finished pass comes first as a rule.
-    fn until_next(&self, slots: &BTreeMap<Scope, Slot>, fleet_ready: bool) -> Duration {
+    /// Time until the next slot is due; a bell or a finished pass comes first as a rule. While there is no place, what is
+    /// due already waits for the end of a pass, not for the time.
+    fn until_next(&self, slots: &BTreeMap<Scope, Slot>, fleet_ready: bool, full: bool) -> Duration {
         let now = self.shared.world.clock.monotonic();
         slots
             .iter()
             .filter(|(scope, slot)| slot.running.is_none() && (fleet_ready || **scope == Scope::Fleet))
             .map(|(_, slot)| slot.due.saturating_sub(now))
+            .filter(|left| !full || !left.is_zero())
             .min()
             .unwrap_or(self.shared.options.tick)
             .max(Duration::from_millis(10))
     }
 
     fn rung(&self, scopes: BTreeSet<Scope>, slots: &mut BTreeMap<Scope, Slot>) {
+        let now = self.shared.world.clock.monotonic();
         for scope in scopes {
             let overtaken = self.overtaken(&scope);
             let slot = slots.entry(scope).or_insert_with(|| self.slot());
-            slot.due = Duration::ZERO;
+            slot.due = slot.due.min(now);
             if let Some(running) = &slot.running {
                 slot.again = true;
                 if overtaken {
@@ -255,11 +373,30 @@ impl Reconciler {
     fn overtaken(&self, scope: &Scope) -> bool {
         let Scope::Database(database) = scope else { return false };
         let row = self.shared.store.read(|reader| reader.desired(database));
-        matches!(row, Ok(Some(row)) if row.candidate.is_some() && row.verdict.is_none())
+        let waits = |candidate: &Candidate| candidate.hold != Hold::Held;
+        matches!(row, Ok(Some(row)) if row.candidate.as_ref().is_some_and(waits) && row.verdict.is_none())
+    }
+
+    /// Those that were held for a reason that has gone are due, and all when a halt has begun or ended, since each says so.
+    fn free(&self, halted: &mut Option<i64>, slots: &mut BTreeMap<Scope, Slot>) {
+        let (now, before) = (self.shared.world.clock.monotonic(), *halted);
+        *halted = self.halted_since();
+        let freed = self.shared.disruptions.take_freed();
+        for (scope, slot) in slots.iter_mut().filter(|(scope, _)| *halted != before || freed.contains(scope)) {
+            tracing::trace!(%scope, "may go on");
+            slot.due = slot.due.min(now);
+            slot.again |= slot.running.is_some();
+        }
+    }
+
+    /// Since when nothing new begins. A store that cannot be read is found by the passes.
+    fn halted_since(&self) -> Option<i64> {
+        self.shared.store.read(|reader| reader.halt()).ok().and_then(|halt| halt.since_ms)
     }
 
     fn ended(&self, scope: &Scope, next: Next, slots: &mut BTreeMap<Scope, Slot>) {
         if matches!(next, Next::Gone) {
+            self.shared.disruptions.over(scope);
             // It was asked for again while it went: then it begins anew.
             if slots.remove(scope).is_some_and(|slot| slot.again) {
                 slots.insert(scope.clone(), self.slot());
@@ -267,21 +404,27 @@ impl Reconciler {
             return;
         }
         let now = self.shared.world.clock.monotonic();
+        let databases = slots.keys().filter(|scope| **scope != Scope::Fleet).count();
+        let period = cadence::period(self.shared.options.tick, databases);
         let Some(slot) = slots.get_mut(scope) else { return };
         slot.running = None;
         let wait = match next {
             Next::Settled => {
                 slot.backoff.worked();
-                self.shared.options.tick
+                cadence::until_next(now, period, &scope.label())
             }
             Next::Again => {
                 slot.backoff.worked();
                 Duration::ZERO
             }
             Next::After(wait) => wait,
+            Next::GaveWay => {
+                let waited = slot.begun.first().map_or(Duration::ZERO, |first| now.saturating_sub(first));
+                place::pause(waited, self.shared.options.tick)
+            }
             Next::Failed => slot.backoff.failed(),
             Next::Gone => return,
         };
-        slot.due = if slot.again { Duration::ZERO } else { now.saturating_add(wait) };
+        slot.due = if slot.again { now } else { now.saturating_add(wait) };
     }
 }

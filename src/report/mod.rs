@@ -2,15 +2,24 @@
 //!
 //! Architecture invariant: this room is pure.
 
+pub mod approval;
+mod cause;
 pub mod conditions;
 mod connection;
 mod events;
+pub mod explain;
+pub mod halt;
+mod hands_off;
 pub mod health;
+mod hold;
 mod plan;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod trouble;
+pub mod work;
 
+pub use cause::found;
 pub use connection::{connection, instance_summaries};
 pub use events::events;
-pub use plan::{plan_document, proposed_plan_document};
+pub use plan::{changes, past_step, plan_document, proposed_plan_document, with_guesses, with_interruptions};

@@ -3,19 +3,40 @@
 //! Invariants: equal inputs give an equal document; what was said before decides only since when a condition holds,
 //! whether the database ever served, and the next number; no error text is shown that a step did not clear for people.
 
+use super::cause::{self, Standing};
 use super::conditions::{self, Found};
+use super::hands_off;
+use super::work::{Failure, Work};
 use crate::contract::documents::{
     Connection, InstanceSummary, ObservedSpec, State, Status, Time, Verdict, VerdictResult,
 };
 use crate::model::{AcceptedSpec, DatabaseId, Record, ResourceId};
-use crate::plan::{Action, Outcome, Plan};
+use crate::plan::{Action, Held, Overdue, Plan};
 
 /// Failures in a row after which a step is told as failed; below that it is told as in progress. Three attempts with
 /// back-off take several seconds, which a restart of Docker or of Postgres fits into.
 pub const FAILED_AFTER: u32 = 3;
 
-/// How long something may wait before it is told as stalled: 60 s, several times what a start takes.
-pub const STALLED_AFTER_MS: i64 = 60_000;
+/// Something that lasts longer than its deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// What: a resource; none: the spec itself, which is being checked.
+    pub resource: Option<ResourceId>,
+    /// Which phase, since when, and its deadline.
+    pub overdue: Overdue,
+}
+
+impl Late {
+    /// The reason as a sentence for people.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let Overdue { phase, since_ms, limit_s } = self.overdue;
+        let of = self.resource.as_ref().map(|resource| format!(" ({resource})")).unwrap_or_default();
+        let since = Time::from_ms(since_ms);
+        let setting = phase.as_str();
+        format!("{}{of} lasts since {since}, longer than its {limit_s} s (deadlines.{setting}_s)", phase.what())
+    }
+}
 
 /// Where the work on a database stands.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +50,11 @@ pub enum Phase<'a> {
         /// What is left to do.
         plan: &'a Plan,
         /// Steps that failed and have not succeeded since.
-        failures: &'a [(&'a ResourceId, &'a Outcome)],
+        failures: &'a [Failure],
+        /// Steps of the first stage that may not run now.
+        held: &'a [Held],
+        /// How far the steps are that run now.
+        work: &'a Work,
     },
 }
 
@@ -52,10 +77,18 @@ pub struct Input<'a> {
     pub verdict: Option<&'a Verdict>,
     /// Whether a spec waits for the live checks.
     pub checking: bool,
+    /// Whether the spec asks for what was not done yet, apart from what drifted since.
+    pub asks_for_more: bool,
     /// Conditions that others found.
     pub found: Vec<Found>,
+    /// What keeps the fleet's own services from running.
+    pub fleet: &'a [Found],
     /// Where the work stands.
     pub phase: Phase<'a>,
+    /// What lasts longer than its deadline, the longest first.
+    pub late: Vec<Late>,
+    /// How long it may wait for something before that is told as stalled, in milliseconds.
+    pub wait_ms: i64,
     /// The instances as they were seen last.
     pub instances: Vec<InstanceSummary>,
     /// How it can be reached once it serves.
@@ -94,6 +127,66 @@ pub fn status(input: Input<'_>) -> Status {
     }
 }
 
+/// What is known of a database while nothing can be seen: there is no Docker or Swarm yet, or the fleet's own services
+/// do not run.
+#[derive(Debug, Clone)]
+pub struct Unseen<'a> {
+    /// The database.
+    pub database: &'a DatabaseId,
+    /// The epoch of the controller that says it.
+    pub epoch: u64,
+    /// The time.
+    pub now: Time,
+    /// What was said last.
+    pub before: Option<&'a Status>,
+    /// Whether it has a record: then it was accepted once.
+    pub recorded: bool,
+    /// What was said about the last spec that came.
+    pub verdict: Option<&'a Verdict>,
+    /// What must come first.
+    pub found: &'a Found,
+    /// How long it may wait before that is told as stalled, in milliseconds.
+    pub wait_ms: i64,
+}
+
+/// How a database stands while nothing can be seen: as it was said last, with what must come first. One of which
+/// nothing was said is pending, so that whoever published its spec hears at once.
+#[must_use]
+pub fn unseen(input: &Unseen<'_>) -> Status {
+    let rejected = input.verdict.is_some_and(|verdict| verdict.result == VerdictResult::Rejected);
+    let first = match (input.recorded, rejected) {
+        (true, _) => State::Modifying,
+        (false, true) => State::Rejected,
+        (false, false) => State::Pending,
+    };
+    let said = input.before.map_or(first, |before| before.state);
+    let waits_too_long = conditions::waits_since(input.before)
+        .is_some_and(|since| input.now.ms().saturating_sub(since.ms()) >= input.wait_ms);
+    let state = match said {
+        State::Rejected if !input.recorded => first,
+        State::Available | State::Rejected | State::Deleted => said,
+        State::Pending | State::Creating | State::Modifying | State::Stalled | State::Failed | State::Deleting
+            if waits_too_long =>
+        {
+            State::Stalled
+        }
+        State::Pending | State::Creating | State::Modifying | State::Stalled | State::Failed | State::Deleting => said,
+    };
+    let last = input.before.filter(|before| before.epoch == input.epoch).map_or(0, |before| before.seq);
+    Status {
+        database: input.database.clone(),
+        state,
+        observed: input.before.and_then(|before| before.observed.clone()),
+        verdict: input.verdict.cloned(),
+        conditions: conditions::unseen(input, state),
+        instances: input.before.map(|before| before.instances.clone()).unwrap_or_default(),
+        connection: input.before.and_then(|before| before.connection.clone()),
+        seq: last.saturating_add(1),
+        epoch: input.epoch,
+        updated_at: input.now,
+    }
+}
+
 /// Whether `after` says anything that `before` did not: more than another number and time. The first status of an
 /// epoch is news, so that a watcher sees who speaks now.
 #[must_use]
@@ -106,20 +199,22 @@ pub fn is_news(before: Option<&Status>, after: &Status) -> bool {
 
 fn state(input: &Input<'_>) -> State {
     let (plan, failures) = match input.phase {
-        Phase::Nothing => {
-            let rejected = input.verdict.is_some_and(|verdict| verdict.result == VerdictResult::Rejected);
-            return if input.checking && !rejected { State::Pending } else { State::Rejected };
-        }
+        Phase::Nothing => return before_the_first_spec(input),
         Phase::Unreadable => return State::Stalled,
-        Phase::Planned { plan, failures } => (plan, failures),
+        Phase::Planned { plan, failures, .. } => (plan, failures),
     };
-    if plan.is_settled() {
+    if let Some(state) = hands_off::state(input) {
+        return state;
+    }
+    if plan.is_settled() && input.late.is_empty() {
         return if input.buried() { State::Deleted } else { State::Available };
     }
-    if failures.iter().any(|(_, outcome)| outcome.attempts >= FAILED_AFTER) {
+    let is_late = |resource: &ResourceId| input.late.iter().any(|late| late.resource.as_ref() == Some(resource));
+    if failures.iter().any(|failure| failure.attempts >= FAILED_AFTER && !is_late(&failure.resource)) {
         return State::Failed;
     }
-    if plan.is_empty() && conditions::waits_since(input.before).is_some_and(|since| too_long(since, input.now)) {
+    let waits = cause::cause(input).is_some_and(|(standing, _)| standing == Standing::Waits);
+    if !input.late.is_empty() || (waits && stalled(input)) {
         return State::Stalled;
     }
     if input.buried() {
@@ -131,8 +226,19 @@ fn state(input: &Input<'_>) -> State {
     }
 }
 
-fn too_long(since: Time, now: Time) -> bool {
-    now.ms().saturating_sub(since.ms()) >= STALLED_AFTER_MS
+fn before_the_first_spec(input: &Input<'_>) -> State {
+    let rejected = input.verdict.is_some_and(|verdict| verdict.result == VerdictResult::Rejected);
+    match (input.checking && !rejected, input.late.is_empty()) {
+        (true, true) => State::Pending,
+        (true, false) => State::Stalled,
+        (false, _) => State::Rejected,
+    }
+}
+
+/// Whether the last status has said for too long that something waits.
+fn stalled(input: &Input<'_>) -> bool {
+    let too_long = |since: Time| input.now.ms().saturating_sub(since.ms()) >= input.wait_ms;
+    conditions::waits_since(input.before).is_some_and(too_long)
 }
 
 /// A connection is told once the database was available, and from then on.

@@ -1,20 +1,24 @@
 //! Statuses, conditions and events, case by case.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::conditions::Found;
-use super::events;
-use super::status::{FAILED_AFTER, Input, Phase, STALLED_AFTER_MS, is_news, status};
+use super::status::{FAILED_AFTER, Input, Late, Phase, Unseen, is_news, status, unseen};
+use super::work::{Failure, Running, Work, dated, with_progress};
+use super::{events, plan_document};
 use crate::contract::documents::{
-    Condition, ConditionStatus, ConditionType, Connection, EventType, InstanceSummary, Role, State, Status, Time,
-    Verdict, VerdictResult,
+    Condition, ConditionStatus, ConditionType, Connection, EventType, InstanceSummary, PlanDoc, PlanState, Role, State,
+    Status, StepState, Time, Verdict, VerdictResult,
 };
 use crate::contract::{Code, Fault};
 use crate::model::record::Tombstone;
 use crate::model::{
     DatabaseId, Digest, Executor, FleetId, Health, HostId, InstanceId, Kind, NodeName, Record, ResourceId, Scope,
 };
-use crate::plan::{Action, Disruption, Outcome, Plan, Purpose, Reason, Stage, Step, Waiting, WaitsFor};
+use crate::plan::{
+    Action, Disruption, Held, Hold, Overdue, Phase as PhaseOfWork, Plan, Purpose, Reason, Stage, Step, Waiting,
+    WaitsFor,
+};
 
 fn database() -> DatabaseId {
     DatabaseId::parse("shop").unwrap()
@@ -76,6 +80,9 @@ fn verdict(result: VerdictResult) -> Verdict {
     Verdict { result, digest: Digest::of_bytes(b"x"), generation: None, faults, at: Time::from_ms(0) }
 }
 
+/// How long something may wait in these tests.
+const STALLED_AFTER_MS: i64 = 60_000;
+
 /// A status after a second, of a healthy database that nobody said anything about before.
 fn input(phase: Phase<'_>) -> Input<'_> {
     static DATABASE: std::sync::LazyLock<DatabaseId> = std::sync::LazyLock::new(database);
@@ -88,15 +95,25 @@ fn input(phase: Phase<'_>) -> Input<'_> {
         record: None,
         verdict: None,
         checking: false,
+        asks_for_more: false,
         found: Vec::new(),
         phase,
+        fleet: &[],
+        late: Vec::new(),
+        wait_ms: STALLED_AFTER_MS,
         instances: vec![instance("a", Role::Primary, Health::Healthy)],
         connection: Some(connection()),
     }
 }
 
-fn planned<'a>(plan: &'a Plan, failures: &'a [(&'a ResourceId, &'a Outcome)]) -> Phase<'a> {
-    Phase::Planned { plan, failures }
+fn planned<'a>(plan: &'a Plan, failures: &'a [Failure]) -> Phase<'a> {
+    static IDLE: Work = Work { running: BTreeMap::new(), done: BTreeMap::new() };
+    Phase::Planned { plan, failures, held: &[], work: &IDLE }
+}
+
+fn failure(kind: Kind, attempts: u32, error: &str) -> Failure {
+    let error = error.to_owned();
+    Failure { resource: resource(kind), attempts, error, at: Time::from_ms(500), retry_at: Time::from_ms(2500) }
 }
 
 fn condition(status: &Status, kind: ConditionType) -> Option<&Condition> {
@@ -158,13 +175,11 @@ fn a_database_is_created_once_and_modified_ever_after() {
 
 #[test]
 fn failures_are_told_when_they_last() {
-    let (plan, resource) = (creates(Kind::Role), resource(Kind::Role));
-    let outcome = |attempts| Outcome { action: Action::Create, attempts, error: "no such role".to_owned() };
+    let plan = creates(Kind::Role);
     for (attempts, state) in
         [(1, State::Modifying), (FAILED_AFTER - 1, State::Modifying), (FAILED_AFTER, State::Failed)]
     {
-        let outcome = outcome(attempts);
-        let failures = [(&resource, &outcome)];
+        let failures = [failure(Kind::Role, attempts, "no such role")];
         let said = status(input(planned(&plan, &failures)));
         assert_eq!(said.state, state);
         let ready = condition(&said, ConditionType::Ready).unwrap();
@@ -189,6 +204,108 @@ fn what_waits_too_long_is_stalled_and_says_for_what() {
 }
 
 #[test]
+fn what_lasts_longer_than_its_deadline_is_stalled_and_says_which_phase_since_when_and_what_to_do() {
+    let (plan, resource) = (creates(Kind::Instance), resource(Kind::Instance));
+    let failures = [failure(Kind::Instance, FAILED_AFTER, "not done within 9 s")];
+    let late = |resource: Option<ResourceId>, phase| {
+        vec![Late { resource, overdue: Overdue { phase, since_ms: 0, limit_s: 9 } }]
+    };
+    let slow = Input { late: late(Some(resource), PhaseOfWork::Start), ..input(planned(&plan, &failures)) };
+    let said = status(slow);
+    assert_eq!(said.state, State::Stalled, "however often it was tried: it is slow, not broken");
+    let Condition { message, hint, .. } = condition(&said, ConditionType::Stalled).unwrap();
+    for part in ["instance::x", "1970-01-01T00:00:00.000Z", "deadlines.start_s", "9 s"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(hint.as_deref().unwrap().contains("docker service ps"), "{hint:?}");
+    let checked = |phase| status(Input { checking: true, late: late(None, PhaseOfWork::Judge), ..input(phase) });
+    assert_eq!(checked(Phase::Nothing).state, State::Stalled);
+    let settled = settled();
+    let running = checked(planned(&settled, &[]));
+    assert_eq!((running.state, running.connection), (State::Stalled, None));
+}
+
+/// A step that runs since the beginning and waits for this.
+fn work(kind: Kind, words: Option<&str>) -> Work {
+    let running = Running { since: Time::from_ms(0), waits_for: words.map(str::to_owned) };
+    Work { running: BTreeMap::from([(resource(kind), running)]), done: BTreeMap::new() }
+}
+
+#[test]
+fn what_a_running_step_waits_for_is_told_with_what_to_do() {
+    let (plan, work) =
+        (creates(Kind::Instance), work(Kind::Instance, Some("Swarm says failed: task: non-zero exit (1)")));
+    let phase = Phase::Planned { plan: &plan, failures: &[], held: &[], work: &work };
+    let first = status(input(phase));
+    assert_eq!(first.state, State::Modifying, "it waits, nothing has failed");
+    for kind in [ConditionType::Ready, ConditionType::Waiting] {
+        let told = condition(&first, kind).unwrap();
+        assert_eq!(told.reason, "ProcessExited");
+        assert!(told.message.contains("instance::x waits: Swarm says failed"), "{}", told.message);
+        assert!(told.hint.as_deref().unwrap().contains("docker service logs"), "{:?}", told.hint);
+    }
+    let later = Time::from_ms(1000 + STALLED_AFTER_MS);
+    let stalled = status(Input { before: Some(&first), now: later, ..input(phase) });
+    assert_eq!(stalled.state, State::Stalled);
+    assert_eq!(condition(&stalled, ConditionType::Waiting).unwrap().since, Time::from_ms(1000));
+    // A failure that is over says nothing.
+    let over = settled();
+    let failures = [failure(Kind::Role, 7, "boom")];
+    assert_eq!(reason(&status(input(planned(&over, &failures))), ConditionType::Ready), "Settled");
+}
+
+#[test]
+fn a_long_step_is_named_and_a_plan_says_how_far_it_is() {
+    let plan = creates(Kind::Instance);
+    let running = work(Kind::Instance, None);
+    let phase = Phase::Planned { plan: &plan, failures: &[], held: &[], work: &running };
+    let said = status(Input { now: Time::from_ms(2000), ..input(phase) });
+    let ready = condition(&said, ConditionType::Ready).unwrap();
+    assert_eq!(ready.message, "instance::x is at work since 1970-01-01T00:00:00.000Z");
+    let document = |work: &Work, failures: &[Failure], held: &[Held]| {
+        let document = plan_document(&database(), &plan, None, Time::from_ms(9));
+        dated(with_progress(document, work, failures, held), None)
+    };
+    let progress = |document: &PlanDoc| document.stages[0].steps[0].progress.clone().unwrap();
+    let runs = document(&running, &[], &[]);
+    assert_eq!((runs.state, progress(&runs).state), (PlanState::Applying, StepState::Running));
+    let held = [Held { resource: resource(Kind::Instance), why: Hold::BackOff { until_ms: 2500 } }];
+    let failed = document(&Work::default(), &[failure(Kind::Instance, 2, "boom")], &held);
+    assert_eq!((failed.state, progress(&failed).retry_at), (PlanState::Waiting, Some(Time::from_ms(2500))));
+    let wait = &failed.waiting[0];
+    assert_eq!((wait.until, wait.since), (Some(Time::from_ms(2500)), Some(Time::from_ms(9))));
+    assert!(wait.reason.contains("failed 2 times in a row"), "{}", wait.reason);
+}
+
+#[test]
+fn while_nothing_can_be_seen_a_new_spec_is_pending_and_what_was_said_stays() {
+    let found = super::found("this Docker engine is not in a Swarm", "x", "there is no Swarm".to_owned());
+    let id = database();
+    let told = |before: Option<&Status>, ms| {
+        let now = Time::from_ms(ms);
+        unseen(&Unseen {
+            database: &id,
+            epoch: 3,
+            now,
+            before,
+            recorded: false,
+            verdict: None,
+            found: &found,
+            wait_ms: STALLED_AFTER_MS,
+        })
+    };
+    let new = told(None, 0);
+    assert_eq!((new.state, reason(&new, ConditionType::Ready)), (State::Pending, "NoSwarm"));
+    assert!(condition(&new, ConditionType::Waiting).unwrap().hint.as_deref().unwrap().contains("docker swarm init"));
+    assert_eq!(told(Some(&new), STALLED_AFTER_MS).state, State::Stalled);
+    let good = served();
+    let blind = told(Some(&good), 2000);
+    assert_eq!((blind.state, blind.connection.clone()), (State::Available, good.connection.clone()));
+    assert_eq!(reason(&blind, ConditionType::Ready), "Settled");
+    assert_eq!((reason(&blind, ConditionType::Waiting), blind.seq), ("NoSwarm", good.seq + 1));
+}
+
+#[test]
 fn a_deleted_database_shows_neither_connection_nor_instances() {
     let tombstone = Tombstone { deleted_at_s: 0, purge_at_s: 1, last_digest: None };
     let record = Record { tombstone: Some(tombstone), ..Record::new(database()) };
@@ -203,7 +320,7 @@ fn a_deleted_database_shows_neither_connection_nor_instances() {
 #[test]
 fn conditions_keep_their_time_while_they_hold_and_their_order() {
     let (plan, before) = (settled(), served());
-    let found = |kind| Found { kind, reason: "R".to_owned(), message: "m".to_owned() };
+    let found = |kind| Found { kind, reason: "R".to_owned(), message: "m".to_owned(), hint: None };
     let found = vec![found(ConditionType::BrokerRewound), found(ConditionType::BrokerAmnesia)];
     let mut down = input(planned(&plan, &[]));
     down.instances = vec![instance("a", Role::Primary, Health::Down)];

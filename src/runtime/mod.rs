@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod bell;
+pub mod cadence;
 pub mod chain;
 pub mod clock;
 pub mod deadline;

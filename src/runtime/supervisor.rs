@@ -141,6 +141,7 @@ impl Supervisor {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         let failure = loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break None,
                 Some(ended) = self.tasks.join_next_with_id() => {
                     if let Some(error) = self.judge(ended) {
@@ -273,6 +274,7 @@ impl Watch {
             let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             tracing::error!(task = self.name, error = why, failures, delay_ms, "task is started again");
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(delay) => {}
             }

@@ -39,7 +39,9 @@ impl Writer<'_> {
                 self.remove(Table::Messages, tables::number_key(older))?;
             }
             self.put(Table::Waiting, topic.to_vec(), &seq)?;
-            if message.clears() {
+            if message.on_behalf {
+                // What stands on people's topics is theirs: it is no memory of ours.
+            } else if message.clears() {
                 self.remove(Table::Retained, topic.to_vec())?;
             } else {
                 self.put(Table::Retained, topic.to_vec(), message)?;
@@ -65,6 +67,18 @@ impl Writer<'_> {
             return Ok(false);
         }
         self.enqueue(message).map(|()| true)
+    }
+
+    /// Takes back what waits to be said on a topic: somebody else has said something newer there.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn take_back(&mut self, topic: &str) -> Result<()> {
+        if let Some(seq) = reader::row::<_, u64>(self, Table::Waiting, topic.as_bytes())? {
+            self.remove(Table::Messages, tables::number_key(seq))?;
+            self.remove(Table::Waiting, topic.as_bytes().to_vec())?;
+        }
+        Ok(())
     }
 
     /// Clears every retained topic of ours that begins with `prefix` and gives how many there were.

@@ -4,15 +4,19 @@
 //!
 //! | table | row | for what |
 //! |---|---|---|
-//! | `meta` | schema version, fleet, epoch, next message number, messages dropped | who wrote the file; the epoch grows with each start, so that a stale will can be told from a fresh one |
+//! | `meta` | schema version, fleet, epoch, next message number, messages dropped, `Halt`, how much each broker replays | a halt survives a restart; who wrote the file; the epoch grows with each start, so that a stale will can be told from a fresh one |
 //! | `desired` | database → [`DesiredRow`] | the last good spec, the one in the live checks, the verdict, the history that tells old news (rule 9) |
-//! | `intents` | database → [`IntentRow`] | what a person asked for since: delete |
+//! | `intents` | database → [`IntentRow`] | what a person asked for since: purge; how long a deleted database has been in the trash |
 //! | `records` | database → `Record` | a copy of the newest sealed record in Swarm; the one in Swarm counts |
 //! | `ports` | port → database | which ports of this host are given out, so that two databases never get one |
 //! | `fleet` | `FleetRecord` | the same for the fleet's record |
 //! | `outcomes` | scope and resource → [`OutcomeRow`] | failed attempts: back-off survives a restart |
+//! | `approvals` | database → [`ApprovalRow`] | what waits for a person's approval and what was approved: it holds over a restart |
+//! | `downtimes` | database → `Downtimes` | what the last interruptions took, for the forecast of the next |
+//! | `drift` | scope → `plan::drift::Memory` | what each resource was last seen done as, to tell drift from work, and which drift comes back; lost, it finds no drift until everything was seen once more |
 //! | `messages`, `messages_waiting` | number → [`OutMessage`], retained topic → number | what the broker has not acknowledged yet, in order |
 //! | `retained` | topic → [`OutMessage`] | what we last said on each retained topic: said again at start, and the memory of reports (`seq`, since when a condition holds) |
+//! | `history_specs`, `history_plans` | database and number → [`SpecRow`], `PastPlan` | the last accepted specs and finished plans, for people: `history`, `diff`, `rollback` |
 //! | `commands`, `commands_by_time` | correlation id → when | a command that comes twice within 24 hours is done once |
 //!
 //! Not stored: anything that was observed (it is looked at again), anything that Swarm, Patroni or Postgres can tell
@@ -25,8 +29,10 @@
 //! Work is atomic and is answered after its commit; work of several callers shares a commit. One process has the file
 //! open. Rows carry a version; a newer file is refused.
 
+mod approvals;
 mod engine;
 mod error;
+mod history;
 mod messages;
 mod open;
 mod reader;
@@ -42,13 +48,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+pub use approvals::{ASKED_MAX, ApprovalRow, Approvals, Approved};
 pub use engine::Fault;
 pub use error::{Error, Result};
+pub use history::{History, NewSpec};
 pub use messages::MESSAGES_MAX;
 pub use reader::{Reader, Rows, Waiting};
 pub use rows::{
-    Candidate, ConditionRow, DeletedBy, Deletion, DesiredRow, HISTORY_MAX, HistoryRow, IntentRow, OutMessage,
-    OutcomeRow,
+    Candidate, ConditionRow, DesiredRow, HISTORY_MAX, HistoryRow, Hold, IntentRow, OutMessage, OutcomeRow, POISON_MAX,
+    Poison, ReplayLimitRow, SpecRow,
 };
 pub use writer::Writer;
 
@@ -135,6 +143,14 @@ impl Store {
     /// The thread that writes cannot be started.
     pub fn in_memory(options: &Options) -> Result<Self> {
         Self::with(open::memory()?, options)
+    }
+
+    /// A store on a backend of the caller's, for example a disk that fails when a test says so.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn on(backend: impl redb::StorageBackend, options: &Options) -> Result<Self> {
+        Self::with(open::on(backend)?, options)
     }
 
     fn with(database: redb::Database, options: &Options) -> Result<Self> {

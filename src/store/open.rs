@@ -59,8 +59,13 @@ pub(super) fn file(path: &Path) -> Result<redb::Database> {
 
 /// A store that is gone with the process: for the fake drivers and for simulations.
 pub(super) fn memory() -> Result<redb::Database> {
-    let opened = builder().create_with_backend(redb::backends::InMemoryBackend::new());
-    opened.map_err(|source| Error::Open { path: "(memory)".into(), source: Arc::new(source.into()) })
+    on(redb::backends::InMemoryBackend::new())
+}
+
+/// A store on a backend that is no file.
+pub(super) fn on(backend: impl redb::StorageBackend) -> Result<redb::Database> {
+    let opened = builder().create_with_backend(backend);
+    opened.map_err(|source| Error::Open { path: "(backend)".into(), source: Arc::new(source.into()) })
 }
 
 fn builder() -> redb::Builder {

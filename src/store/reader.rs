@@ -8,9 +8,12 @@ use std::ops::Bound;
 use redb::{ReadTransaction, ReadableDatabase as _};
 
 use super::error::{Error, Result};
-use super::rows::{DesiredRow, IntentRow, OutMessage, OutcomeRow};
+use super::rows::{DesiredRow, IntentRow, OutMessage, OutcomeRow, ReplayLimitRow};
 use super::tables::{self, RawRow, Table};
+use crate::contract::documents::Condition;
 use crate::model::{DatabaseId, FleetRecord, Record, ResourceId, Scope};
+use crate::plan::drift::Memory;
+use crate::plan::halt::Halt;
 
 /// Where rows are read from; only this room has such places.
 pub(super) trait Source {
@@ -130,12 +133,28 @@ pub trait Rows: Source {
         rows.iter().map(|(key, value)| Ok((port(key)?, Table::Ports.decode(value)?))).collect()
     }
 
+    /// Failures in a row across databases, and whether they made a halt; nothing, when nothing is stored.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn halt(&self) -> Result<Halt> {
+        Ok(row(self, Table::Meta, HALT_KEY)?.unwrap_or_default())
+    }
+
     /// The record of the fleet.
     ///
     /// # Errors
     /// See [`Rows::desired`].
     fn fleet_record(&self) -> Result<Option<FleetRecord>> {
         row(self, Table::Fleet, FLEET_KEY)
+    }
+
+    /// What keeps the fleet's own services from running; empty when nothing does.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn fleet_standing(&self) -> Result<Vec<Condition>> {
+        Ok(row(self, Table::Fleet, STANDING_KEY)?.unwrap_or_default())
     }
 
     /// The failed attempts of a scope.
@@ -148,6 +167,14 @@ pub trait Rows: Source {
         rows.iter()
             .map(|(_, value)| Table::Outcomes.decode::<OutcomeRow>(value).map(|row| (row.resource.clone(), row)))
             .collect()
+    }
+
+    /// What is remembered of a scope's resources from look to look; nothing, when nothing is stored.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn drift(&self, scope: &Scope) -> Result<Memory> {
+        Ok(row(self, Table::Drift, &tables::scope_key(scope))?.unwrap_or_default())
     }
 
     /// Messages that wait with a place after `after`, in order, `limit` at most.
@@ -173,6 +200,14 @@ pub trait Rows: Source {
         Ok(row(self, Table::Meta, super::messages::DROPPED)?.unwrap_or(0))
     }
 
+    /// How much a broker replays to one subscription, as a probe found; `broker` is its address.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn replay_limit(&self, broker: &str) -> Result<Option<ReplayLimitRow>> {
+        row(self, Table::Meta, &replay_limit_key(broker))
+    }
+
     /// What was last said on a retained topic; none when nothing was, or when it was cleared.
     ///
     /// # Errors
@@ -195,7 +230,15 @@ pub trait Rows: Source {
 
 impl<S: Source> Rows for S {}
 
+/// Where in `meta` stands what is known of a broker.
+pub(super) fn replay_limit_key(broker: &str) -> Vec<u8> {
+    format!("replay_limit {broker}").into_bytes()
+}
+
 pub(super) const FLEET_KEY: &[u8] = b"fleet";
+/// The key of the halt in `meta`.
+pub(super) const HALT_KEY: &[u8] = b"halt";
+pub(super) const STANDING_KEY: &[u8] = b"standing";
 
 pub(super) fn row<S, T>(source: &S, table: Table, key: &[u8]) -> Result<Option<T>>
 where

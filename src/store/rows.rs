@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::commands::Question;
-use crate::contract::documents::{ConditionType, Verdict};
-use crate::model::record::StoredSpec;
+use crate::contract::documents::{AcceptedBy, ConditionType, PastSpec, Time, Trash, Verdict};
+use crate::model::record::{StoredSpec, Tombstone};
 use crate::model::{Digest, ResourceId};
-use crate::plan::Outcome;
+use crate::plan::{Outcome, Overdue};
 
 /// How many accepted specs of a database are remembered to tell old news from new (rule 9). A broker that comes back
 /// with an older state brings the last few; a spec older than ten changes is judged by its generation.
@@ -32,6 +32,22 @@ pub struct DesiredRow {
     pub last_seen: Option<Digest>,
     /// The last accepted specs, oldest first, at most [`HISTORY_MAX`].
     pub history: VecDeque<HistoryRow>,
+    /// Payloads over which pgmoor itself failed, newest last, at most [`POISON_MAX`]: they are not tried again by the
+    /// version that failed.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub poison: VecDeque<Poison>,
+}
+
+/// How many poisonous payloads of a database are remembered.
+pub const POISON_MAX: usize = 10;
+
+/// A payload over which pgmoor failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poison {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// The version that failed; another one tries it once more.
+    pub version: String,
 }
 
 /// A spec between the rules and the live checks.
@@ -41,6 +57,25 @@ pub struct Candidate {
     pub spec: StoredSpec,
     /// When it came: milliseconds since 1970.
     pub received_at_ms: i64,
+    /// How it came.
+    #[serde(default)]
+    pub by: AcceptedBy,
+    /// Whether it is a delete that waits for a confirmation, was confirmed, or neither.
+    #[serde(default)]
+    pub hold: Hold,
+}
+
+/// Whether a delete waits for a person (rule 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// It was not looked at, or there is no reason.
+    #[default]
+    No,
+    /// Too many databases were deleted at once: it waits for a confirmation.
+    Held,
+    /// It was held, and confirmed.
+    Confirmed,
 }
 
 /// A condition that intake found.
@@ -76,6 +111,15 @@ impl DesiredRow {
         }
     }
 
+    /// Remembers a payload over which this version failed.
+    pub fn remember_poison(&mut self, poison: Poison) {
+        self.poison.retain(|known| *known != poison);
+        self.poison.push_back(poison);
+        while self.poison.len() > POISON_MAX {
+            self.poison.pop_front();
+        }
+    }
+
     /// Whether history knows this spec as one that another has taken the place of (rule 9).
     #[must_use]
     pub fn superseded(&self, digest: &Digest) -> bool {
@@ -84,30 +128,55 @@ impl DesiredRow {
     }
 }
 
-/// What a person asked for since the spec was accepted.
+/// What a person asked for since the spec was accepted, and what is counted until it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct IntentRow {
-    /// The database goes away.
-    pub deletion: Option<Deletion>,
+    /// A deleted database shall be purged now, not after its grace period.
+    #[serde(default)]
+    pub purge: bool,
+    /// For how long a deleted database has been in the trash, in milliseconds in which the daemon ran.
+    #[serde(default)]
+    pub in_trash_ms: u64,
 }
 
-/// The explicit word that a database goes away (rule 4).
+impl IntentRow {
+    /// Where the data of a deleted database is, as documents tell it.
+    #[must_use]
+    pub fn trash(&self, tombstone: &Tombstone) -> Trash {
+        let left_ms = tombstone.grace_ms().saturating_sub(self.in_trash_ms);
+        let keeps_for_s = if self.purge { 0 } else { left_ms.div_ceil(1000) };
+        Trash { deleted_at: Time::from_ms(tombstone.deleted_at_s.saturating_mul(1000)), keeps_for_s }
+    }
+}
+
+/// One accepted spec in the history of a database, with its document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deletion {
-    /// How it was said.
-    pub by: DeletedBy,
-    /// When: milliseconds since 1970.
-    pub requested_at_ms: i64,
+pub struct SpecRow {
+    /// Its number, from 1.
+    pub number: u64,
+    /// The spec. Of a delete: the document that said it.
+    pub spec: StoredSpec,
+    /// Whether it was a delete.
+    pub deleted: bool,
+    /// How it came.
+    pub by: AcceptedBy,
+    /// When it was accepted: milliseconds since 1970.
+    pub at_ms: i64,
 }
 
-/// How a delete was said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeletedBy {
-    /// A spec with `"deleted": true`.
-    Spec,
-    /// An empty payload that a fresh subscription confirmed.
-    EmptyTopic,
+impl SpecRow {
+    /// As documents tell it.
+    #[must_use]
+    pub fn told(&self) -> PastSpec {
+        PastSpec {
+            number: self.number,
+            generation: self.spec.generation,
+            digest: self.spec.digest.clone(),
+            deleted: self.deleted,
+            by: self.by,
+            at: Time::from_ms(self.at_ms),
+        }
+    }
 }
 
 /// The last attempts at one resource, all of which failed. A success removes the row.
@@ -121,6 +190,20 @@ pub struct OutcomeRow {
     pub failed_at_ms: i64,
     /// Not to be tried before: milliseconds since 1970.
     pub next_attempt_at_ms: i64,
+    /// The last attempt was not done by its deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<Overdue>,
+}
+
+/// How much a broker replays to one subscription, as a probe found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayLimitRow {
+    /// How many messages were retained.
+    pub retained: u64,
+    /// How many of them came: fewer is the broker's limit, as many says that it is above.
+    pub replayed: u64,
+    /// When: milliseconds since 1970.
+    pub at_ms: i64,
 }
 
 /// A message on its way to the broker.
@@ -140,6 +223,9 @@ pub struct OutMessage {
     pub correlation_data: Option<Vec<u8>>,
     /// When it was said: milliseconds since 1970.
     pub said_at_ms: i64,
+    /// It goes to a topic of people's (a spec): it is said once, and never again by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_behalf: bool,
 }
 
 impl std::fmt::Debug for OutMessage {
@@ -160,11 +246,17 @@ impl OutMessage {
         Self { retain: true, ..Self::event(topic, payload, said_at_ms) }
     }
 
+    /// A retained message on a topic that belongs to people. The broker keeps it; we do not say it again.
+    #[must_use]
+    pub fn on_behalf(topic: impl Into<String>, payload: impl Into<Vec<u8>>, said_at_ms: i64) -> Self {
+        Self { on_behalf: true, ..Self::retained(topic, payload, said_at_ms) }
+    }
+
     /// A message for those who listen now.
     #[must_use]
     pub fn event(topic: impl Into<String>, payload: impl Into<Vec<u8>>, said_at_ms: i64) -> Self {
         let (topic, payload) = (topic.into(), payload.into());
-        Self { topic, payload, retain: false, expiry_s: None, correlation_data: None, said_at_ms }
+        Self { topic, payload, retain: false, expiry_s: None, correlation_data: None, said_at_ms, on_behalf: false }
     }
 
     /// The answer to a question: on its result topic, and where the question wants it besides.

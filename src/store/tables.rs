@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-use crate::model::{ResourceId, Scope};
+use crate::model::{DatabaseId, ResourceId, Scope};
 
 /// One table of the file. All have bytes as keys and values; the types are in `rows`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,11 +23,16 @@ pub(super) enum Table {
     Ports,
     Fleet,
     Outcomes,
+    Approvals,
+    Downtimes,
+    Drift,
     Messages,
     Waiting,
     Retained,
     Commands,
     CommandsByTime,
+    Specs,
+    Plans,
 }
 
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -39,7 +44,7 @@ pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 pub(super) type RawRow = (Vec<u8>, Vec<u8>);
 
 impl Table {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Meta,
         Self::Desired,
         Self::Intents,
@@ -47,11 +52,16 @@ impl Table {
         Self::Ports,
         Self::Fleet,
         Self::Outcomes,
+        Self::Approvals,
+        Self::Downtimes,
+        Self::Drift,
         Self::Messages,
         Self::Waiting,
         Self::Retained,
         Self::Commands,
         Self::CommandsByTime,
+        Self::Specs,
+        Self::Plans,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -63,11 +73,16 @@ impl Table {
             Self::Ports => "ports",
             Self::Fleet => "fleet",
             Self::Outcomes => "outcomes",
+            Self::Approvals => "approvals",
+            Self::Downtimes => "downtimes",
+            Self::Drift => "drift",
             Self::Messages => "messages",
             Self::Waiting => "messages_waiting",
             Self::Retained => "retained",
             Self::Commands => "commands",
             Self::CommandsByTime => "commands_by_time",
+            Self::Specs => "history_specs",
+            Self::Plans => "history_plans",
         }
     }
 
@@ -124,6 +139,11 @@ pub(super) fn key_number(table: Table, key: &[u8]) -> Result<u64> {
         .ok_or_else(|| Error::Decode { table: table.name(), why: "a key is too short for a number".to_owned() })
 }
 
+/// `scope label`
+pub(super) fn scope_key(scope: &Scope) -> Vec<u8> {
+    scope.label().into_bytes()
+}
+
 /// `scope label`, a zero byte (which no label has), `kind::name`.
 pub(super) fn outcome_key(scope: &Scope, resource: &ResourceId) -> Vec<u8> {
     let mut key = outcomes_prefix(scope);
@@ -133,6 +153,19 @@ pub(super) fn outcome_key(scope: &Scope, resource: &ResourceId) -> Vec<u8> {
 
 pub(super) fn outcomes_prefix(scope: &Scope) -> Vec<u8> {
     let mut prefix = scope.label().into_bytes();
+    prefix.push(0);
+    prefix
+}
+
+/// The database's id, a zero byte (which no id has), the number.
+pub(super) fn history_key(database: &DatabaseId, number: u64) -> Vec<u8> {
+    let mut key = history_prefix(database);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+pub(super) fn history_prefix(database: &DatabaseId) -> Vec<u8> {
+    let mut prefix = database.as_str().as_bytes().to_vec();
     prefix.push(0);
     prefix
 }

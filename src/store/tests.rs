@@ -59,6 +59,7 @@ fn outcome(name: &str, attempts: u32) -> OutcomeRow {
         outcome: Outcome { action: Action::Create, attempts, error: "no".to_owned() },
         failed_at_ms: 1,
         next_attempt_at_ms: 2,
+        overdue: None,
     }
 }
 
@@ -218,7 +219,7 @@ async fn outcomes_belong_to_their_scope() {
             w.set_outcome(&Scope::Fleet, &outcome("x", 4))?;
             w.set_outcome(&scope("a"), &outcome("x", 2))?;
             w.set_outcome(&scope("a"), &outcome("y", 3))?;
-            w.clear_outcome(&scope("a-b"), &outcome("x", 1).resource)
+            w.clear_outcome(&scope("a-b"), &outcome("x", 1).resource).map(|cleared| assert!(cleared))
         })
         .await
         .unwrap();

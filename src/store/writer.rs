@@ -8,10 +8,13 @@ use std::sync::Arc;
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::error::{Error, Result};
-use super::reader::{self, FLEET_KEY, Rows as _, Source};
-use super::rows::{DesiredRow, IntentRow, OutcomeRow};
+use super::reader::{self, FLEET_KEY, HALT_KEY, Rows as _, STANDING_KEY, Source};
+use super::rows::{DesiredRow, IntentRow, OutcomeRow, ReplayLimitRow};
 use super::tables::{self, RawRow, Table};
+use crate::contract::documents::Condition;
 use crate::model::{DatabaseId, FleetRecord, Record, ResourceId, Scope};
+use crate::plan::drift::Memory;
+use crate::plan::halt::Halt;
 
 /// One piece of work inside a transaction.
 pub struct Writer<'t> {
@@ -136,6 +139,30 @@ impl<'t> Writer<'t> {
         self.put(Table::Fleet, FLEET_KEY.to_vec(), record)
     }
 
+    /// Stores the failures in a row across databases.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_halt(&mut self, halt: &Halt) -> Result<()> {
+        self.put(Table::Meta, HALT_KEY.to_vec(), halt)
+    }
+
+    /// Stores how much a broker replays to one subscription; `broker` is its address.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_replay_limit(&mut self, broker: &str, row: &ReplayLimitRow) -> Result<()> {
+        self.put(Table::Meta, reader::replay_limit_key(broker), row)
+    }
+
+    /// Stores what keeps the fleet's own services from running; empty: nothing does.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_fleet_standing(&mut self, conditions: &[Condition]) -> Result<()> {
+        self.put(Table::Fleet, STANDING_KEY.to_vec(), &conditions)
+    }
+
     /// Stores the failed attempts at a resource.
     ///
     /// # Errors
@@ -144,12 +171,12 @@ impl<'t> Writer<'t> {
         self.put(Table::Outcomes, tables::outcome_key(scope, &row.resource), row)
     }
 
-    /// The resource was applied: its failed attempts are forgotten.
+    /// The resource was applied: its failed attempts are forgotten. Gives whether there were any.
     ///
     /// # Errors
     /// See [`Writer::put_desired`].
-    pub fn clear_outcome(&mut self, scope: &Scope, resource: &ResourceId) -> Result<()> {
-        self.remove(Table::Outcomes, tables::outcome_key(scope, resource)).map(|_was_there| ())
+    pub fn clear_outcome(&mut self, scope: &Scope, resource: &ResourceId) -> Result<bool> {
+        self.remove(Table::Outcomes, tables::outcome_key(scope, resource))
     }
 
     /// Forgets the failed attempts of a whole scope.
@@ -163,16 +190,41 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
+    /// Stores what is remembered of a scope's resources from look to look.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_drift(&mut self, scope: &Scope, memory: &Memory) -> Result<()> {
+        self.put(Table::Drift, tables::scope_key(scope), memory)
+    }
+
+    /// Forgets it.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn forget_drift(&mut self, scope: &Scope) -> Result<()> {
+        self.remove(Table::Drift, tables::scope_key(scope)).map(|_was_there| ())
+    }
+
     /// Forgets a database altogether: its id is free afterwards. Its retained topics are cleared by the caller.
     ///
     /// # Errors
     /// See [`Writer::put_desired`].
     pub fn forget_database(&mut self, database: &DatabaseId) -> Result<()> {
-        for table in [Table::Desired, Table::Intents, Table::Records] {
+        for table in [Table::Desired, Table::Intents, Table::Records, Table::Approvals, Table::Downtimes] {
             self.remove(table, database_key(database))?;
         }
         self.put_ports(database, &[])?;
-        self.clear_outcomes(&Scope::Database(database.clone()))
+        let mut halt = self.halt()?;
+        let before = halt.clone();
+        halt.forget(database);
+        if halt != before {
+            self.put_halt(&halt)?;
+        }
+        self.forget_history(database)?;
+        let scope = Scope::Database(database.clone());
+        self.forget_drift(&scope)?;
+        self.clear_outcomes(&scope)
     }
 }
 

@@ -6,7 +6,6 @@
 
 pub mod record;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,11 +17,14 @@ use crate::drivers::swarm::{ContainerSeen, Labels};
 use crate::drivers::{Drivers, Endpoint, Error, Result, TlsIdentity};
 use crate::model::{FleetId, FleetRecord, Scope};
 use crate::runtime::clock::Clock;
+use crate::runtime::random::Random;
 
 /// The label that Swarm itself puts on the containers of a service.
 pub(crate) const SERVICE_NAME_LABEL: &str = "com.docker.swarm.service.name";
 /// The label with the digest of all that an object was applied with.
 pub(crate) const APPLIED_LABEL: &str = "pgmoor.applied";
+/// The label of a container with the digest of all that decides about it: another digest is another container.
+pub(crate) const TASK_LABEL: &str = "pgmoor.task";
 /// The label with the name of the resource that an object is.
 pub(crate) const RESOURCE_LABEL: &str = "pgmoor.resource";
 /// The label with the fleet that an object belongs to.
@@ -52,6 +54,8 @@ pub struct World {
     pub etcd_client_port: u16,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Randomness, for jitter.
+    pub random: Random,
 }
 
 impl World {
@@ -96,11 +100,29 @@ impl World {
         })
     }
 
-    /// The running container of a service on this host, if there is one.
+    /// The running container of a service on this host, if there is one. One that Swarm is about to replace, since the
+    /// service was updated and it was made from what the service was before, counts as none: it goes on serving for a
+    /// while, and whoever comes next would take it for the new one.
     pub(crate) async fn container(&self, service: &str) -> Result<Option<ContainerSeen>> {
-        let selector = BTreeMap::from([(SERVICE_NAME_LABEL.to_owned(), service.to_owned())]);
+        // Names of services are the whole Swarm's: another fleet's of the same name is not ours.
+        let selector = Labels::from([
+            (SERVICE_NAME_LABEL.to_owned(), service.to_owned()),
+            (FLEET_LABEL.to_owned(), self.fleet.to_string()),
+        ]);
         let containers = self.drivers.swarm.containers(&selector).await?;
-        Ok(containers.into_iter().filter(|c| c.state == "running").max_by_key(|c| c.started_ms))
+        let newest = containers.into_iter().filter(|c| c.state == "running").max_by_key(|c| c.started_ms);
+        let Some(container) = newest else { return Ok(None) };
+        let (Some(made_from), Some(scope)) = (container.labels.get(TASK_LABEL), container.labels.get(SCOPE_LABEL))
+        else {
+            return Ok(Some(container));
+        };
+        let selector =
+            Labels::from([(FLEET_LABEL.to_owned(), self.fleet.to_string()), (SCOPE_LABEL.to_owned(), scope.clone())]);
+        let services = self.drivers.swarm.services(&selector).await?;
+        let live = services.into_iter().find(|live| live.attributes.name == service);
+        let wanted = live.and_then(|live| live.attributes.container_labels.get(TASK_LABEL).cloned());
+        let is_replaced = wanted.is_some_and(|wanted| wanted != *made_from);
+        Ok((!is_replaced).then_some(container))
     }
 
     /// Where an instance's Postgres and Patroni answer; none while no container of it runs.

@@ -55,6 +55,9 @@ impl Daemon {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}: {}", self.log());
+        let log = self.log();
+        let loud: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR ")).collect();
+        assert!(loud.is_empty(), "nothing here is worth a warning: {loud:#?}");
     }
 }
 
@@ -115,6 +118,24 @@ fn a_spec_becomes_a_database_and_goes_again() {
 
     let deleted = daemon.run(&["delete", "shop", "--yes", "--wait", "--timeout", "60s"]);
     assert_eq!((deleted.code, deleted.out.as_str()), (0, "shop is deleted\n"), "{deleted:?}");
-    assert_eq!(daemon.run(&["status", "shop"]).code, 1);
+
+    let back = daemon.run(&["undelete", "shop", "--wait", "--timeout", "60s"]);
+    assert_eq!(back.code, 0, "{back:?} {}", daemon.log());
+    let history = daemon.run(&["history", "shop"]);
+    assert!(history.out.contains("published") && history.out.contains("undelete"), "{history:?}");
+    assert_eq!(daemon.run(&["rollback", "shop", "--to", "99"]).code, 1);
+    let rolled = daemon.run(&["rollback", "shop", "--to", "1", "--wait", "--timeout", "60s"]);
+    assert_eq!(rolled.code, 0, "{rolled:?}");
+    let diff = daemon.run(&["diff", "shop", "1", "2"]);
+    assert!(diff.code == 0 && diff.out.contains("generation"), "{diff:?}");
+    let living = daemon.run(&["purge", "shop", "--yes"]);
+    assert!(living.code == 1 && living.out.contains("[not-deleted]"), "{living:?}");
+    let unasked = daemon.run(&["purge", "shop"]);
+    assert!(unasked.code == 1 && unasked.err.contains("must be confirmed"), "{unasked:?}");
+    assert_eq!(daemon.run(&["delete", "shop", "--yes", "--wait", "--timeout", "60s"]).code, 0);
+    assert_eq!(daemon.run(&["confirm-delete", "--all"]).out, "no delete is held\n");
+    let purged = daemon.run(&["purge", "shop", "--yes"]);
+    assert_eq!((purged.code, purged.out.as_str()), (0, "shop is purged; its id is free\n"), "{purged:?}");
+    assert_eq!(daemon.run(&["history", "shop"]).code, 1);
     daemon.end();
 }

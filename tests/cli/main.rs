@@ -5,6 +5,7 @@
 
 mod config;
 mod daemon;
+mod doctor;
 mod mqtt;
 mod offline;
 mod support;

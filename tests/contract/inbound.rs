@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use pgmoor::contract::Topic;
+use pgmoor::contract::documents::{Inventory, to_bytes};
 use pgmoor::model::DatabaseId;
-use pgmoor::mqtt::{Delivery, Error, Inbound, InboundHandle, LinkState, Message, Presence, Resync, confirm_absent};
+use pgmoor::mqtt::{
+    Delivery, Error, Inbound, InboundHandle, LinkState, Message, Presence, Resync, confirm_absent, probe_replay,
+};
 use pgmoor::runtime::Random;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -20,6 +24,8 @@ crate::against_every_broker!(
     a_slow_receiver_loses_nothing,
     the_link_comes_back_after_a_restart_of_the_broker,
     two_thousand_specs_come_in_by_windows,
+    an_inventory_names_what_the_broker_cuts_off,
+    a_probe_finds_how_much_a_broker_replays,
     a_resync_on_a_resumed_session_sees_everything_again,
     a_large_retained_spec_comes_in,
     absence_is_confirmed_and_presence_too,
@@ -231,6 +237,55 @@ async fn two_thousand_specs_come_in_by_windows(broker: Running) {
     assert_eq!((taken.len(), found.unwrap().seen), (0, stored));
 }
 
+async fn an_inventory_names_what_the_broker_cuts_off(broker: Running) {
+    // The embedded broker is for one host: it is slower, and takes no inventory of this size.
+    let specs = if broker.kind == Kind::Embedded { 500 } else { 12_000 };
+    let publisher = broker.session("publisher").await;
+    let stored: BTreeSet<_> = (0..specs).map(database).collect();
+    let all = stored.iter().map(|database| Message::retained(spec(database), "{}"));
+    let publishes = stream::iter(all).map(|message| {
+        let publisher = &publisher;
+        async move { publisher.publish(&message, PATIENCE).await.unwrap() }
+    });
+    publishes.buffer_unordered(64).collect::<()>().await;
+    let inventory = Inventory { revision: 1, databases: stored.iter().map(|id| (id.clone(), 1)).collect() };
+    publisher.publish(&Message::retained(topic("inventory"), to_bytes(&inventory)), PATIENCE).await.unwrap();
+    // A second connection resumes the session of the first: the inventory has to come again.
+    for _ in 0..2 {
+        let mut link = Link::start(&broker);
+        let handle = link.handle.clone();
+        let nothing = BTreeSet::new();
+        let resync = async {
+            let mut state = handle.state();
+            state.wait_for(|state| matches!(state, LinkState::Connected { .. })).await.unwrap();
+            handle.resync(&nothing, PATIENCE).await.unwrap()
+        };
+        let (taken, found) = link.draining(resync).await;
+        assert_eq!(handle.inventory().borrow().inventory.as_deref(), Some(&inventory));
+        assert_eq!(found.seen.len(), specs);
+        let came: BTreeSet<_> = taken.iter().map(|delivery| delivery.message.topic.as_str()).collect();
+        assert_eq!(came.len(), specs, "each of them arrived");
+        assert_eq!(found.by_wildcard < specs, broker.kind != Kind::Mosquitto, "{}", found.by_wildcard);
+        link.kill().await;
+    }
+}
+
+async fn a_probe_finds_how_much_a_broker_replays(broker: Running) {
+    let markers = if broker.kind == Kind::Embedded { 500 } else { 3000 };
+    let options = broker.options("controller");
+    let probe = probe_replay(&options, &identity(), markers, &Random::System, PATIENCE).await.unwrap();
+    assert_eq!(probe.retained, markers as usize);
+    match broker.kind {
+        Kind::Mosquitto => assert_eq!(probe.replayed, probe.retained),
+        Kind::PlainMosquitto => assert!((1000..1500).contains(&probe.replayed), "{}", probe.replayed),
+        Kind::Embedded => assert_eq!(probe.replayed, 100),
+    }
+    // And nothing of it is left: what the broker holds would come by this filter, or a hundred of it.
+    let watcher = broker.session("watcher").await;
+    let left = watcher.read_retained(&topic("controllers/c1/probe/+"), PATIENCE).await.unwrap();
+    assert_eq!(left, []);
+}
+
 async fn a_resync_on_a_resumed_session_sees_everything_again(broker: Running) {
     let publisher = broker.session("publisher").await;
     let stored: BTreeSet<_> = (0..50).map(database).collect();
@@ -290,7 +345,7 @@ async fn the_newer_controller_gets_the_session(broker: Running) {
     newer.handle.ack(delivery.ack);
     // The older did not fight for it.
     assert_eq!(*older.handle.state().borrow(), LinkState::TakenOver);
-    assert!(matches!(*newer.handle.state().borrow(), LinkState::Connected { .. }));
+    newer.until(|state| matches!(state, LinkState::Connected { .. })).await;
     // Until somebody decides that it shall have it back.
     older.handle.reclaim();
     older.until(|state| matches!(state, LinkState::Connected { .. })).await;

@@ -6,7 +6,9 @@
 
 mod brokers;
 mod inbound;
+mod outage;
 mod outbound;
+mod proxy;
 mod session;
 mod tls;
 

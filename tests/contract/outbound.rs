@@ -120,7 +120,7 @@ async fn what_is_too_large_is_not_sent(broker: Running) {
 
 async fn what_the_access_list_denies_is_refused(broker: Running) {
     let link = Link::connected(&broker).await;
-    let answer = link.handle.publish(&Message::retained(topic("databases/shop/spec"), "{}")).await;
+    let answer = link.handle.publish(&Message::retained(topic("databases/shop/commands/plan"), "{}")).await;
     match broker.kind {
         Kind::Mosquitto => {
             let refused = answer.unwrap_err();

@@ -2,15 +2,19 @@
 
 #![cfg(test)]
 
+mod approve;
+mod brokers;
+mod crowd;
 #[path = "../support/daemon.rs"]
 mod daemon;
+mod forgive;
 #[path = "../support/wire.rs"]
 mod wire;
 
 use daemon::{Daemon, Options};
 
 fn start() -> Daemon {
-    Daemon::start(Options { drivers: "fake", mosquitto: false })
+    Daemon::start(Options { drivers: "fake", mosquitto: false, guarded: false })
 }
 
 #[test]
@@ -74,4 +78,80 @@ fn an_empty_payload_that_is_retained_nowhere_deletes() {
     daemon.apply("shop", r#"{"database_name": "shop"}"#);
     daemon.wire.publish("databases/shop/spec", "", true);
     daemon.wait_gone("shop");
+}
+
+/// Memory is promised once: to the first of two specs that each ask for more than half of the host's 4 GiB.
+#[test]
+fn two_specs_of_one_moment_are_not_promised_the_same_memory() {
+    let daemon = start();
+    let names = ["one", "two"];
+    let digests = names.map(|name| daemon.publish(name, r#"{"memory": "2500MiB"}"#));
+    let verdicts = [0, 1].map(|at| {
+        let judged = daemon.wait_status(names[at], "it is judged", |status| {
+            status["verdict"]["digest"] == digests[at]
+                && matches!(status["verdict"]["result"].as_str(), Some("accepted" | "rejected"))
+        });
+        let code = judged["verdict"]["faults"][0]["code"].as_str().map(str::to_owned);
+        (judged["verdict"]["result"].as_str().map(str::to_owned), code)
+    });
+    let refused: Vec<_> = verdicts.iter().filter(|(result, _)| result.as_deref() == Some("rejected")).collect();
+    assert_eq!(refused.len(), 1, "{verdicts:?}");
+    assert_eq!(refused[0].1.as_deref(), Some("memory-overcommitted"));
+    // The one that waits gets it when the other goes.
+    let (goes, comes) = if verdicts[0].0.as_deref() == Some("accepted") { ("one", "two") } else { ("two", "one") };
+    daemon.publish(goes, r#"{"deleted": true}"#);
+    daemon.wait_status(comes, "there is memory", |status| status["state"] == "available");
+}
+
+#[test]
+fn what_the_embedded_broker_forgot_is_said_again() {
+    let mut daemon = start();
+    // The in-memory world is lost with the program.
+    daemon.expect_log(&["drift"]);
+    let spec = r#"{"database_name": "shop"}"#;
+    daemon.apply("shop", spec);
+    let mut child = daemon.child.take().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    daemon.start_again();
+    let newcomer = daemon.wire_as("newcomer");
+    assert_eq!(newcomer.retained("databases/shop/spec"), spec);
+    assert!(newcomer.retained("databases/shop/status").contains("shop"));
+}
+
+#[test]
+fn a_warning_that_nobody_expects_fails_its_test() {
+    let fails = |expected: bool| {
+        let daemon = start();
+        let log = daemon.directory.path().join("log");
+        std::fs::write(log, "{\"level\":\"WARN\",\"message\":\"the hull leaks\"}\n").unwrap();
+        if expected {
+            daemon.expect_log(&["the hull leaks"]);
+        }
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(daemon))).is_err()
+    };
+    assert!(fails(false));
+    assert!(!fails(true));
+}
+
+#[test]
+fn a_database_is_explained_also_when_the_daemon_is_gone() {
+    let mut daemon = Daemon::start(Options { drivers: "fake", mosquitto: true, guarded: false });
+    daemon.apply("shop", r#"{"database_name": "shop"}"#);
+    let explain = |daemon: &Daemon| {
+        let said = daemon.cli(&["explain", "shop"]);
+        (said.status.code(), String::from_utf8(said.stdout).unwrap())
+    };
+    let (code, text) = explain(&daemon);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("database shop is available"), "{text}");
+    let mut child = daemon.child.take().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    daemon::until("the will says that it is lost", || {
+        daemon.wire.last("controllers/host-1/availability").is_some_and(|text| text.contains("\"lost\""))
+    });
+    let (code, text) = explain(&daemon);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("controller host-1 is lost") && text.contains("untouched"), "{text}");
 }

@@ -19,7 +19,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(kind: Ki
     // Fields of a newer version are no reason to stop reading; only what people write is strict.
     let mut grown = value.clone();
     grown["field_of_the_future"] = json!(1);
-    assert_eq!(validator.is_valid(&grown), kind != Kind::Inventory, "{}", kind.as_str());
+    assert_eq!(validator.is_valid(&grown), ![Kind::Inventory, Kind::Approve].contains(&kind), "{}", kind.as_str());
     // Nothing that must be there can be left out.
     for name in schema["required"].as_array().unwrap() {
         let mut short = value.clone();
@@ -63,6 +63,17 @@ fn health() -> HealthDoc {
     }
 }
 
+fn condition() -> Condition {
+    Condition {
+        kind: ConditionType::SecretInSpec,
+        status: ConditionStatus::True,
+        reason: "PasswordInSpec".to_owned(),
+        message: "the spec holds a password".to_owned(),
+        hint: Some("leave it out".to_owned()),
+        since: time(),
+    }
+}
+
 fn plan() -> PlanDoc {
     let step = PlanStep {
         action: Action::Update,
@@ -76,6 +87,13 @@ fn plan() -> PlanDoc {
             to: Some(json!("8MB")),
         }],
         disruption: Disruption::Reload,
+        progress: Some(Progress {
+            state: StepState::Failed,
+            since: time(),
+            attempts: 2,
+            error: Some("Patroni does not answer".to_owned()),
+            retry_at: Some(time()),
+        }),
     };
     PlanDoc {
         database: database(),
@@ -84,8 +102,21 @@ fn plan() -> PlanDoc {
         spec: Some(Digest::of_bytes(b"spec")),
         counts: Counts { create: 0, update: 1, recreate: 0, delete: 0 },
         disruption: Disruption::Reload,
+        interruptions: vec![Interruption {
+            what: "instance::shop-n1".to_owned(),
+            disruption: Disruption::Restart,
+            ends: false,
+            downtime: Some(Downtime { expected_ms: 3200, basis: DowntimeBasis::Measured, measures: 2 }),
+        }],
+        approval: PlanApproval { state: ApprovalState::Needed, digest: Some(Digest::of_bytes(b"waits")) },
+        notes: vec![PlanNote { pointer: "/port".to_owned(), message: "chosen when it is applied".to_owned() }],
         stages: vec![PlanStage { steps: vec![step] }],
-        waiting: vec![PlanWait { resource: Some("network::x".to_owned()), reason: "the fleet".to_owned() }],
+        waiting: vec![PlanWait {
+            resource: Some("network::x".to_owned()),
+            reason: "the fleet".to_owned(),
+            since: Some(time()),
+            until: Some(time()),
+        }],
         updated_at: time(),
     }
 }
@@ -107,13 +138,7 @@ fn status_is_of_its_schema() {
             faults: vec![fault()],
             at: time(),
         }),
-        conditions: vec![Condition {
-            kind: ConditionType::SecretInSpec,
-            status: ConditionStatus::True,
-            reason: "PasswordInSpec".to_owned(),
-            message: "the spec holds a password".to_owned(),
-            since: time(),
-        }],
+        conditions: vec![condition()],
         instances: vec![InstanceSummary {
             instance: instance(),
             node: node(),
@@ -167,17 +192,81 @@ fn health_and_instances_are_of_their_schemas() {
 fn plans_and_answers_are_of_their_schemas() {
     check(Kind::Plan, &plan());
     let result = CommandResult {
-        database: database(),
+        database: Some(database()),
         verb: "plan".to_owned(),
         request: Digest::of_bytes(b"spec"),
         correlation_id: Some("7".to_owned()),
         result: CommandOutcome::Accepted,
         faults: vec![fault()],
         plan: Some(plan()),
+        message: Some("done".to_owned()),
+        spec: Some(ObservedSpec { generation: Some(2), digest: Digest::of_bytes(b"spec"), client_token: None }),
+        history: Some(HistoryDoc {
+            specs: vec![past_spec()],
+            plans: vec![past_plan()],
+            trash: Some(Trash { deleted_at: time(), keeps_for_s: 60 }),
+        }),
+        diff: Some(SpecDiff {
+            from: past_spec(),
+            to: past_spec(),
+            changes: vec![Change { pointer: "/port".to_owned(), from: Some(json!(1)), to: None }],
+        }),
         task: Some(TaskId::parse("0198-7").unwrap()),
         at: time(),
     };
     check(Kind::CommandResult, &result);
+    check(Kind::Approve, &Approve { digest: Digest::of_bytes(b"waits").short().to_owned() });
+}
+
+fn past_spec() -> PastSpec {
+    PastSpec {
+        number: 3,
+        generation: Some(2),
+        digest: Digest::of_bytes(b"spec"),
+        deleted: false,
+        by: AcceptedBy::ClearedTopic,
+        at: time(),
+    }
+}
+
+fn past_plan() -> PastPlan {
+    let step = PastStep {
+        action: Action::Update,
+        resource: "role::app".to_owned(),
+        disruption: Disruption::Reload,
+        took_ms: 12,
+        attempts: 2,
+        error: Some("no".to_owned()),
+    };
+    PastPlan {
+        spec: Some(Digest::of_bytes(b"spec")),
+        started_at: time(),
+        finished_at: Some(time()),
+        disruption: Disruption::Reload,
+        steps: vec![step],
+        steps_left_out: 1,
+    }
+}
+
+#[test]
+fn payloads_of_commands_are_strict() {
+    for (kind, good) in [
+        (Kind::Nothing, json!({})),
+        (Kind::DiffRequest, json!({"from": 1, "to": 2})),
+        (Kind::RollbackRequest, json!({"to": 1})),
+    ] {
+        let schema: Value = serde_json::from_str(schema::schema(kind)).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        assert!(validator.is_valid(&good), "{}", kind.as_str());
+        let mut grown = good.clone();
+        grown["typo"] = json!(1);
+        assert!(!validator.is_valid(&grown), "{}", kind.as_str());
+        for name in good.as_object().unwrap().keys() {
+            let mut short = good.clone();
+            short.as_object_mut().unwrap().remove(name);
+            assert!(!validator.is_valid(&short), "{}: {name}", kind.as_str());
+        }
+    }
 }
 
 #[test]
@@ -191,6 +280,13 @@ fn events_are_cloud_events() {
         generation: Some(1),
         instance: Some(instance()),
         resource: Some("role::app".to_owned()),
+        changes: vec![Change {
+            pointer: "/flags/createdb".to_owned(),
+            from: Some(true.into()),
+            to: Some(false.into()),
+        }],
+        noticed_by: Some(HostId::parse("host-1").unwrap()),
+        times: Some(3),
         faults: vec![fault()],
     };
     let fleet = FleetId::parse("demo").unwrap();
@@ -216,6 +312,14 @@ fn controllers_and_hosts_are_of_their_schemas() {
         epoch: 4,
         since: time(),
         version: "0.1.0".to_owned(),
+        spec_set: Some(SpecSet {
+            complete: ConditionStatus::False,
+            reason: "InventoryNotFulfilled".to_owned(),
+            message: "the broker has no spec of 1 database of the inventory".to_owned(),
+            specs: 12,
+            inventory_revision: Some(3),
+            missing: vec![database()],
+        }),
     };
     check(Kind::Availability, &availability);
     check(Kind::SyncMarker, &SyncMarker { epoch: 4, marker: 1 });
@@ -223,6 +327,7 @@ fn controllers_and_hosts_are_of_their_schemas() {
     let docker = DockerState { version: "20.10.24".to_owned(), swarm_node: "abc".to_owned(), manager: true };
     let inventory = HostInventory {
         cpus: 2,
+        look_every_s: Some(10),
         memory_bytes: 1 << 33,
         memory_promised_bytes: 1 << 29,
         disk_bytes: 1 << 40,
@@ -233,7 +338,15 @@ fn controllers_and_hosts_are_of_their_schemas() {
         pgmoor_version: "0.1.0".to_owned(),
         docker: Some(docker),
         instances: 1,
+        trash: [(database(), Trash { deleted_at: time(), keeps_for_s: 60 })].into(),
     };
-    let status = HostStatus { host: host(), epoch: 4, inventory, health: health(), updated_at: time() };
+    let status = HostStatus {
+        host: host(),
+        epoch: 4,
+        inventory,
+        health: health(),
+        conditions: vec![condition()],
+        updated_at: time(),
+    };
     check(Kind::HostStatus, &status);
 }

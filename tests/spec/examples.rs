@@ -155,7 +155,13 @@ fn examples_use_every_code_that_reading_can_give() {
     let elsewhere = [
         Code::RetainedCommand,
         Code::UnknownCommand,
+        Code::StaleApproval,
+        Code::NotFound,
+        Code::NotDeleted,
+        Code::IsDeleted,
         Code::Unavailable,
+        Code::Internal,
+        Code::NameTaken,
         Code::PortInUse,
         Code::VolumePathMissing,
         Code::NetworkMissing,

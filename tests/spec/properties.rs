@@ -34,7 +34,10 @@ fn topics() -> impl Strategy<Value = Topic> {
             13 => Topic::HostStatus(HostId::parse(&one).unwrap()),
             14 => Topic::Availability(ControllerId::parse(&one).unwrap()),
             15 => Topic::Sync(ControllerId::parse(&one).unwrap()),
-            16 => Topic::Inventory,
+            16 => Topic::Probe(ControllerId::parse(&one).unwrap(), u32::try_from(two.len()).unwrap()),
+            17 => Topic::Inventory,
+            18 => Topic::FleetCommand(verb),
+            19 => Topic::FleetCommandResult(verb),
             _ => Topic::Schema(kind),
         }
     })

@@ -54,6 +54,29 @@ fn a_database_keeps_the_version_that_it_runs() {
 }
 
 #[test]
+fn an_accepted_spec_that_is_refused_today_still_guards() {
+    let old =
+        r#"{"postgres_version": "16.1", "deletion_protection": true, "generation": 4, "database_name": "orders"}"#;
+    let world = World::new();
+    assert!(world.accept(old.as_bytes(), None).is_err(), "its version is not in the catalogue any more");
+    let guard = world.remembered(old, "image-of-16").unwrap();
+    assert_eq!(guard.nodes[0].image, "image-of-16");
+    let codes = |text: &str| -> Vec<Code> {
+        let faults = world.accept(text.as_bytes(), Some(&guard)).err().unwrap_or_default();
+        faults.iter().map(|fault| fault.code).collect()
+    };
+    assert_eq!(codes(r#"{"deleted": true}"#), [Code::DeletionProtected]);
+    assert_eq!(
+        codes(r#"{"generation": 3, "postgres_version": "17.12"}"#),
+        [Code::StaleGeneration, Code::MajorVersionChange]
+    );
+    assert_eq!(
+        codes(r#"{"database_name": "other", "postgres_version": "17.12"}"#),
+        [Code::ImmutableField, Code::MajorVersionChange]
+    );
+}
+
+#[test]
 fn a_delete_keeps_what_was() {
     let world = World::new();
     let old = world.good(r#"{"template": "postgres", "database_name": "orders", "generation": 2}"#, None);

@@ -30,13 +30,8 @@ impl World {
         self
     }
 
-    pub(crate) fn accept_as(
-        &self,
-        id: &str,
-        bytes: &[u8],
-        previous: Option<&AcceptedSpec>,
-    ) -> Result<AcceptedSpec, Vec<Fault>> {
-        let context = Context {
+    fn context<'a>(&'a self, previous: Option<&'a AcceptedSpec>) -> Context<'a> {
+        Context {
             catalogue: &self.catalogue,
             host: &self.host,
             known_hosts: &self.hosts,
@@ -44,7 +39,22 @@ impl World {
             ports_in_use: &self.ports,
             data_dir: "/var/lib/pgmoor",
             default_memory_bytes: pgmoor::contract::spec::DEFAULT_MEMORY_BYTES,
-        };
+        }
+    }
+
+    pub(crate) fn remembered(&self, text: &str, image: &str) -> Option<AcceptedSpec> {
+        let images = [("n1".to_owned(), image.to_owned())].into();
+        let id = DatabaseId::parse("shop").unwrap();
+        pgmoor::contract::spec::remembered(&id, text.as_bytes(), &images, &self.context(None))
+    }
+
+    pub(crate) fn accept_as(
+        &self,
+        id: &str,
+        bytes: &[u8],
+        previous: Option<&AcceptedSpec>,
+    ) -> Result<AcceptedSpec, Vec<Fault>> {
+        let context = self.context(previous);
         accept(&DatabaseId::parse(id).unwrap(), bytes, &context)
     }
 

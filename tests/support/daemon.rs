@@ -1,9 +1,14 @@
 //! A real `pgmoor serve` of a fleet of its own, with a client beside it; ended when dropped, also when a test fails.
+//!
+//! Invariant: a test on the in-memory world, and one that names what it expects, ends well only when the daemon logged no
+//! other warning and no other error.
 
+use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use pgmoor::model::Digest;
@@ -23,7 +28,14 @@ pub(crate) struct Options {
     pub(crate) drivers: &'static str,
     /// A mosquitto beside it instead of its own broker.
     pub(crate) mosquitto: bool,
+    /// That mosquitto is as we ship it, with users and access list: the test is its publisher, the daemon its controller.
+    pub(crate) guarded: bool,
 }
+
+const CONFIGURATION: &str = include_str!("../../broker/mosquitto/mosquitto.conf");
+const ACCESS: &str = include_str!("../../broker/mosquitto/pgmoor.acl");
+/// Written by mosquitto_passwd: each user's password is the name and `-password`.
+const PASSWORDS: &str = include_str!("../contract/mosquitto.passwords");
 
 /// The daemon.
 pub(crate) struct Daemon {
@@ -33,7 +45,12 @@ pub(crate) struct Daemon {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) child: Option<Child>,
     mosquitto: Option<Child>,
+    port: u16,
+    /// The mosquitto has users.
+    guarded: bool,
     arguments: Vec<String>,
+    /// Words of the warnings and errors that the test brings about; none: nobody looks.
+    expected: RefCell<Option<Vec<&'static str>>>,
 }
 
 /// A port of loopback that nothing listens on.
@@ -54,14 +71,26 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
 impl Daemon {
     /// A daemon that answers.
     pub(crate) fn start(options: Options) -> Self {
+        Self::start_with(options, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn start_with(options: Options, more: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("pgmoor-live-").tempdir_in("/var/tmp").unwrap();
         let name = directory.path().file_name().unwrap().to_string_lossy().to_lowercase();
         let fleet = format!("t{}", name.rsplit('-').next().unwrap());
         let port = free_port();
-        let mosquitto = options.mosquitto.then(|| mosquitto(directory.path(), port));
-        let broker = match options.mosquitto {
-            true => ["--broker-url".to_owned(), format!("mqtt://127.0.0.1:{port}")],
-            false => ["--broker-listen".to_owned(), format!("127.0.0.1:{port}")],
+        let guarded = options.guarded;
+        let mosquitto = options.mosquitto.then(|| mosquitto(directory.path(), port, guarded.then_some(fleet.as_str())));
+        let broker = if guarded {
+            let password = write(directory.path(), "controller.password", "controller-password\n");
+            let url = format!("mqtt://127.0.0.1:{port}");
+            let flags = ["--broker-url", &url, "--broker-username", "controller", "--broker-password-file", &password];
+            flags.map(str::to_owned).to_vec()
+        } else if options.mosquitto {
+            vec!["--broker-url".to_owned(), format!("mqtt://127.0.0.1:{port}")]
+        } else {
+            vec!["--broker-listen".to_owned(), format!("127.0.0.1:{port}")]
         };
         let data = directory.path().join("data").to_string_lossy().into_owned();
         let (client, peer) = (free_port().to_string(), free_port().to_string());
@@ -72,15 +101,50 @@ impl Daemon {
             .map(str::to_owned)
             .collect();
         arguments.extend(broker);
-        let wire = Wire::connect(port, &fleet);
-        let mut daemon = Self { wire, directory, child: None, mosquitto, arguments };
+        arguments.extend(more.iter().copied().map(str::to_owned));
+        let wire = Wire::connect(port, &fleet, guarded.then_some("publisher"));
+        let mut daemon = Self {
+            wire,
+            directory,
+            child: None,
+            mosquitto,
+            port,
+            guarded,
+            arguments,
+            expected: RefCell::new((options.drivers == "fake").then(Vec::new)),
+        };
         daemon.start_again();
         daemon
     }
 
-    /// Starts the program, which must not run.
+    /// Another client of its broker.
+    pub(crate) fn wire_as(&self, user: &str) -> Wire {
+        let fleet = self.wire.root.rsplit('/').next().unwrap();
+        Wire::connect(self.port, fleet, self.guarded.then_some(user))
+    }
+
+    /// Only warnings and errors with words that were named so are no surprise.
+    pub(crate) fn expect_log(&self, words: &[&'static str]) {
+        self.expected.borrow_mut().get_or_insert_default().extend(words);
+    }
+
+    /// Warnings and errors that nobody expects.
+    fn surprises(&self) -> Vec<String> {
+        let expected = self.expected.borrow();
+        let Some(expected) = expected.as_ref() else { return Vec::new() };
+        let log = self.log();
+        let loud = log.lines().filter(|line| {
+            let parsed: Value = serde_json::from_str(line).unwrap_or_default();
+            // What is not a line of JSON is a panic's own words, or a library's.
+            parsed["level"].as_str().is_none_or(|level| matches!(level, "WARN" | "ERROR"))
+        });
+        loud.filter(|line| !expected.iter().any(|words| line.contains(words))).map(str::to_owned).collect()
+    }
+
+    /// Starts the program, which must not run. What was said before is forgotten: it says everything again.
     pub(crate) fn start_again(&mut self) {
         assert!(self.child.is_none());
+        self.wire.forget();
         let log = OpenOptions::new().create(true).append(true).open(self.directory.path().join("log")).unwrap();
         let program = env!("CARGO_BIN_EXE_pgmoor");
         let mut command = Command::new(program);
@@ -91,6 +155,41 @@ impl Daemon {
             let seen = self.wire.last("controllers/host-1/availability");
             seen.is_some_and(|text| text.contains("\"online\""))
         });
+    }
+
+    /// Makes the mosquitto write all that it has to the disk, which it never does by itself.
+    pub(crate) fn save_broker(&self) {
+        let file = self.directory.path().join("mosquitto.db");
+        let written = || std::fs::metadata(&file).and_then(|file| file.modified()).ok();
+        let before = written();
+        let id = self.mosquitto.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-USR1", &id]).status().unwrap().success());
+        until("mosquitto has written its store", || written() != before);
+    }
+
+    /// Kills the mosquitto without a word and starts it with what it saved last; `blank`: with nothing.
+    pub(crate) fn restart_broker(&mut self, blank: bool) {
+        let mut child = self.mosquitto.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if blank {
+            std::fs::remove_file(self.directory.path().join("mosquitto.db")).ok();
+        }
+        self.mosquitto = Some(mosquitto(self.directory.path(), self.port, None));
+    }
+
+    /// Whether a condition of a status holds, with its reason.
+    pub(crate) fn condition(status: &Value, kind: &str) -> Option<String> {
+        let conditions = status["conditions"].as_array()?;
+        let found = conditions.iter().find(|condition| condition["type"] == kind && condition["status"] == "true")?;
+        found["reason"].as_str().map(str::to_owned)
+    }
+
+    /// Runs the command line against its broker.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Output {
+        let own = ["--fleet", "--broker-listen", "--broker-url"];
+        let pairs = self.arguments.windows(2).filter(|pair| own.contains(&pair[0].as_str())).flatten();
+        Command::new(env!("CARGO_BIN_EXE_pgmoor")).args(arguments).args(pairs).stdin(Stdio::null()).output().unwrap()
     }
 
     /// All that it logged.
@@ -140,11 +239,14 @@ impl Daemon {
         faults.iter().filter_map(|fault| fault["code"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Waits until a database that was there has no topic left except its spec; events are told, not kept.
+    /// Waits until a database that was there has no topic left except its spec; events and answers are told, not kept.
     pub(crate) fn wait_gone(&self, database: &str) {
         let left = || {
             let mut topics = self.wire.topics(&format!("databases/{database}/"));
-            topics.retain(|topic| !topic.ends_with("/spec") && !topic.ends_with("/events"));
+            topics.retain(|topic| {
+                let told_not_kept = topic.ends_with("/events") || topic.contains("/commands/");
+                !topic.ends_with("/spec") && !told_not_kept
+            });
             topics
         };
         let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -160,16 +262,48 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-/// A mosquitto that knows nobody and keeps nothing.
-fn mosquitto(directory: &Path, port: u16) -> Child {
+/// Writes a file that only its owner reads; gives its path.
+fn write(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+/// The configuration that we ship, with its files here.
+fn shipped(directory: &Path, port: u16, fleet: &str) -> String {
+    let mut text = CONFIGURATION.to_owned();
+    for (shipped, here) in [
+        ("/etc/mosquitto/pgmoor.passwords", write(directory, "passwords", PASSWORDS)),
+        ("/etc/mosquitto/pgmoor.acl", write(directory, "acl", &ACCESS.replace("FLEET", fleet))),
+        ("/var/lib/mosquitto/", format!("{}/", directory.display())),
+        ("listener 1883 127.0.0.1", format!("listener {port} 127.0.0.1")),
+    ] {
+        assert_eq!(text.matches(shipped).count(), 1, "{shipped}");
+        text = text.replace(shipped, &here);
+    }
+    text
+}
+
+/// A mosquitto: with what `broker/mosquitto/` ships for a fleet, or one that lets everybody in and saves when it is told.
+fn mosquitto(directory: &Path, port: u16, guarded_for: Option<&str>) -> Child {
     // Debian keeps it where only root's PATH looks.
     let programs = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
     let program = programs.into_iter().find(|path| Path::new(path).exists());
-    let configuration = directory.join("mosquitto.conf");
-    std::fs::write(&configuration, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
+    let mut text = match guarded_for {
+        Some(fleet) => shipped(directory, port, fleet),
+        None => format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
+             autosave_interval 0\n",
+            directory.display()
+        ),
+    };
+    // It gives up root otherwise, and could neither read its files nor write here.
+    let me = Command::new("id").arg("-un").output().unwrap().stdout;
+    text.push_str(&format!("user {}\n", String::from_utf8(me).unwrap().trim()));
     let mut command = Command::new(program.expect("mosquitto is not installed: apt-get install mosquitto"));
-    command.arg("-c").arg(configuration).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().unwrap();
+    command.arg("-c").arg(write(directory, "mosquitto.conf", &text));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("mosquitto listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     child
 }
@@ -179,6 +313,10 @@ impl Drop for Daemon {
         for mut child in [self.child.take(), self.mosquitto.take()].into_iter().flatten() {
             child.kill().ok();
             child.wait().ok();
+        }
+        if !std::thread::panicking() {
+            let surprises = self.surprises();
+            assert!(surprises.is_empty(), "the daemon warns of what the test does not expect: {surprises:#?}");
         }
     }
 }

@@ -32,11 +32,15 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Listens to a fleet at the broker on this port of loopback, now and whenever it comes back.
-    pub(crate) fn connect(port: u16, fleet: &str) -> Self {
+    /// Listens to a fleet at the broker on this port of loopback, now and whenever it comes back; as this user, whose
+    /// password is the name and `-password`.
+    pub(crate) fn connect(port: u16, fleet: &str, user: Option<&str>) -> Self {
         let root = format!("pgmoor/v1/{fleet}");
-        let mut options = MqttOptions::new(format!("test-{fleet}"), ("127.0.0.1", port));
+        let mut options = MqttOptions::new(format!("test-{fleet}-{}", user.unwrap_or("any")), ("127.0.0.1", port));
         options.set_keep_alive(5).set_max_packet_size(Some(1 << 20));
+        if let Some(user) = user {
+            options.set_credentials(user, format!("{user}-password"));
+        }
         let (client, mut connection) = Client::builder(options).capacity(100).build();
         let (heard, stop) = (Arc::new(Mutex::new(Heard::default())), Arc::new(AtomicBool::new(false)));
         let (hears, stopped, asks, all) = (Arc::clone(&heard), Arc::clone(&stop), client.clone(), format!("{root}/#"));
@@ -78,12 +82,27 @@ impl Wire {
         self.heard.lock().unwrap().last.get(&format!("{}/{below}", self.root)).cloned()
     }
 
+    /// What a topic below the fleet holds, once it is heard.
+    pub(crate) fn retained(&self, below: &str) -> String {
+        let mut heard = None;
+        crate::daemon::until("the topic is heard", || {
+            heard = self.last(below);
+            heard.is_some()
+        });
+        heard.unwrap_or_default()
+    }
+
     /// The topics below a prefix that hold a message, without the fleet.
     pub(crate) fn topics(&self, below: &str) -> Vec<String> {
         let prefix = format!("{}/{below}", self.root);
         let heard = self.heard.lock().unwrap();
         let topics = heard.last.keys().filter(|topic| topic.starts_with(&prefix));
         topics.map(|topic| topic[self.root.len() + 1..].to_owned()).collect()
+    }
+
+    /// Forgets what stands on the topics: what is there from now on was said from now on, or replayed by a new broker.
+    pub(crate) fn forget(&self) {
+        self.heard.lock().unwrap().last.clear();
     }
 
     /// Everything that was ever said: topic and payload.

@@ -2,11 +2,16 @@
 //!
 //! Invariant: nothing in here writes; every function gives whole lines, without control characters from outside.
 
+mod explain;
+mod history;
 mod plan;
 mod status;
 
+pub(super) use explain::explanation;
+pub(super) use history::{diff, history, in_trash};
 pub(super) use plan::plan;
 pub(super) use status::{Row, change, details, event, progress, state, table};
+use status::{age, clock};
 
 use super::output::{Colour, Style, plain};
 use crate::contract::Fault;

@@ -1,157 +1,121 @@
-//! A plan document as text: the look of `plan::text`, made from what stands on the topic.
+//! A plan document as text: what stands on the topic, shown as `plan::text` shows a plan, with what it interrupts.
 
-use super::super::output::{Colour, Style, plain};
-use crate::contract::documents::{Action, Change, Disruption, PlanDoc, PlanStep, Reason};
-
-/// The longest value that is shown whole, in characters (as in `plan::text`).
-const VALUE_CHARS_MAX: usize = 120;
+use super::super::output::Style;
+use crate::contract::documents::{
+    Action, ApprovalState, Change, Disruption, DowntimeBasis, Interruption, PlanDoc, PlanState, PlanStep, Reason,
+};
+use crate::plan::text::{Shown, ShownStage, ShownStep, text};
+use crate::plan::{self, Purpose};
 
 /// The plan, a line for each step and each change.
 pub(in crate::cli) fn plan(document: &PlanDoc, style: Style) -> String {
-    let mut text = format!("database {}\n", document.database);
-    for (index, stage) in document.stages.iter().filter(|stage| !stage.steps.is_empty()).enumerate() {
-        let removes = stage.steps.iter().all(|step| step.action == Action::Delete);
-        let purpose = if removes { "delete what is no longer wanted" } else { "create and update" };
-        text.push_str(&format!("\nstage {}: {purpose}\n", index + 1));
-        for step in &stage.steps {
-            text.push_str(&self::step(step, style));
-        }
-    }
-    if !document.waiting.is_empty() {
-        text.push_str("\nwaiting:\n");
-        for wait in &document.waiting {
-            let what = wait.resource.as_deref().unwrap_or("the whole plan");
-            let sign = style.paint(Colour::Grey, "    ?");
-            text.push_str(&format!("{sign} {}: {}\n", plain(what), plain(&wait.reason)));
-        }
-    }
-    text.push_str(&format!("\n{}\n", summary(document)));
-    text
-}
-
-fn step(step: &PlanStep, style: Style) -> String {
-    let mark = Mark::of(step);
-    let sign = style.paint(mark.colour(), &format!("{:>5}", mark.sign()));
-    let why = style.paint(Colour::Grey, &format!("({})", plain(&reason(step))));
-    let disruption = match step.disruption {
-        Disruption::None => String::new(),
-        Disruption::Reload | Disruption::Restart | Disruption::Replace => {
-            style.paint(Colour::Magenta, &format!(" [{}]", word(step.disruption)))
-        }
+    let stages = document.stages.iter().filter(|stage| !stage.steps.is_empty());
+    let shown = Shown {
+        title: format!("database {}", document.database),
+        stages: stages.map(|stage| self::stage(&stage.steps)).collect(),
+        waiting: document
+            .waiting
+            .iter()
+            .map(|wait| (wait.resource.clone().unwrap_or_else(|| "the whole plan".to_owned()), wait.reason.clone()))
+            .collect(),
+        remarks: remarks(document),
+        disruption: disruption(document.disruption),
     };
-    let mut text = format!("{sign} {} {why}{disruption}\n", plain(&step.resource));
-    for change in &step.changes {
-        text.push_str(&format!("          {}\n", self::change(change)));
-    }
-    text
+    text(&shown, style.coloured)
 }
 
-/// The plan in one line.
-fn summary(document: &PlanDoc) -> String {
-    let waiting = document.waiting.len();
-    if document.is_empty() {
-        return match waiting {
-            0 => "nothing to do".to_owned(),
-            count => format!("nothing to do now, {count} waiting"),
-        };
-    }
-    let steps = || document.stages.iter().flat_map(|stage| &stage.steps);
-    let count = |mark: Mark| steps().filter(|step| Mark::of(step) == mark).count();
-    let waiting = if waiting == 0 { String::new() } else { format!(", {waiting} waiting") };
-    format!(
-        "{} to create, {} to update, {} to replace, {} to delete{waiting}; disruption: {}",
-        count(Mark::Create),
-        count(Mark::Update),
-        count(Mark::Replace),
-        count(Mark::Delete),
-        word(document.disruption),
-    )
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    Create,
-    Update,
-    Replace,
-    Delete,
-}
-
-impl Mark {
-    fn of(step: &PlanStep) -> Self {
-        match step.action {
-            Action::Create => Self::Create,
-            Action::Recreate => Self::Replace,
-            Action::Update if step.disruption == Disruption::Replace => Self::Replace,
-            Action::Update => Self::Update,
-            Action::Delete => Self::Delete,
-        }
-    }
-
-    fn sign(self) -> &'static str {
-        match self {
-            Self::Create => "+",
-            Self::Update => "~",
-            Self::Replace => "-/+",
-            Self::Delete => "-",
-        }
-    }
-
-    fn colour(self) -> Colour {
-        match self {
-            Self::Create => Colour::Green,
-            Self::Update => Colour::Yellow,
-            Self::Replace => Colour::Magenta,
-            Self::Delete => Colour::Red,
-        }
+fn stage(steps: &[PlanStep]) -> ShownStage {
+    let removes = steps.iter().all(|step| step.action == Action::Delete);
+    ShownStage {
+        purpose: if removes { Purpose::Remove } else { Purpose::Converge },
+        steps: steps.iter().map(step).collect(),
     }
 }
 
-fn word(disruption: Disruption) -> &'static str {
+fn step(step: &PlanStep) -> ShownStep {
+    ShownStep {
+        action: match step.action {
+            Action::Create => plan::Action::Create,
+            Action::Recreate => plan::Action::Recreate,
+            Action::Update => plan::Action::Update,
+            Action::Delete => plan::Action::Delete,
+        },
+        resource: step.resource.clone(),
+        reason: reason(step),
+        disruption: disruption(step.disruption),
+        changes: step.changes.iter().map(change).collect(),
+    }
+}
+
+fn disruption(disruption: Disruption) -> plan::Disruption {
     match disruption {
-        Disruption::None => "none",
-        Disruption::Reload => "reload",
-        Disruption::Restart => "restart",
-        Disruption::Replace => "replace",
+        Disruption::None => plan::Disruption::None,
+        Disruption::Reload => plan::Disruption::Reload,
+        Disruption::Restart => plan::Disruption::Restart,
+        Disruption::Replace => plan::Disruption::Replace,
     }
 }
 
+fn change(change: &Change) -> plan::Change {
+    plan::Change { pointer: change.pointer.clone(), from: change.from.clone(), to: change.to.clone() }
+}
+
+/// The reason in the plan's own words; the names of what was updated stand in the document as one text.
 fn reason(step: &PlanStep) -> String {
-    let detail = step.detail.as_deref();
-    match (step.reason, detail) {
-        (Reason::DoesNotExist, _) => "does not exist".to_owned(),
-        (Reason::NeedsRecreate, _) => "needs to be made anew".to_owned(),
-        (Reason::HasError, Some(error)) => format!("has an error: {error}"),
+    let none_named = plan::Reason::DependencyUpdated { by: [].into() };
+    match (step.reason, &step.detail) {
+        (Reason::DoesNotExist, _) => plan::Reason::DoesNotExist.words(),
+        (Reason::NeedsRecreate, _) => plan::Reason::NeedsRecreate.words(),
+        (Reason::HasError, Some(error)) => plan::Reason::HasError { error: error.clone() }.words(),
         (Reason::HasError, None) => "has an error".to_owned(),
-        (Reason::Forced, _) => "asked for".to_owned(),
+        (Reason::Forced, _) => plan::Reason::Forced.words(),
         (Reason::DependencyUpdated, Some(by)) => format!("updated: {by}"),
-        (Reason::DependencyUpdated, None) => "what it is made from was updated before".to_owned(),
-        (Reason::HasDiff, _) => "differs".to_owned(),
-        (Reason::NotDesired, _) => "no longer wanted".to_owned(),
+        (Reason::DependencyUpdated, None) => none_named.words(),
+        (Reason::HasDiff, _) => plan::Reason::HasDiff.words(),
+        (Reason::NotDesired, _) => plan::Reason::NotDesired.words(),
     }
 }
 
-fn change(change: &Change) -> String {
-    let pointer = plain(&change.pointer);
-    match (&change.from, &change.to) {
-        (None, None) => format!("{pointer}: content changed"),
-        (None, Some(to)) => format!("{pointer}: + {}", value(to)),
-        (Some(from), None) => format!("{pointer}: - {}", value(from)),
-        (Some(from), Some(to)) => format!("{pointer}: {} -> {}", value(from), value(to)),
-    }
+/// What is interrupted and for how long, what only shows when it is applied, and what a person may have to say.
+fn remarks(document: &PlanDoc) -> Vec<String> {
+    let mut lines: Vec<String> = document.interruptions.iter().map(interruption).collect();
+    lines.extend(document.notes.iter().map(|note| format!("note: {}: {}", note.pointer, note.message)));
+    let Some(digest) = &document.approval.digest else {
+        if document.approval.state == ApprovalState::Needed {
+            lines.push("needs approval once it is applied; the digest shows then".to_owned());
+        }
+        return lines;
+    };
+    let command = format!("pgmoor approve {} {}", document.database, digest.short());
+    lines.push(match (document.approval.state, document.state) {
+        (ApprovalState::NotNeeded, _) => format!("digest {digest}"),
+        (ApprovalState::Given, _) => format!("digest {digest}: approved"),
+        (ApprovalState::Needed, PlanState::Proposed) => {
+            format!("digest {digest}: once it is applied it needs approval: {command}")
+        }
+        (ApprovalState::Needed, PlanState::Pending | PlanState::Applying | PlanState::Waiting | PlanState::Done) => {
+            format!("digest {digest}: waits for approval: {command}")
+        }
+    });
+    lines
 }
 
-fn value(value: &serde_json::Value) -> String {
-    let text = plain(&value.to_string());
-    if text.chars().count() <= VALUE_CHARS_MAX {
-        return text;
-    }
-    text.chars().take(VALUE_CHARS_MAX).chain(['…']).collect()
+fn interruption(one: &Interruption) -> String {
+    let word = if one.ends { "end" } else { disruption(one.disruption).as_str() };
+    let Some(downtime) = &one.downtime else { return format!("{word} of {}: for good", one.what) };
+    let basis = match (downtime.basis, downtime.measures) {
+        (DowntimeBasis::Assumed, _) => "assumed; none of this database was measured yet".to_owned(),
+        (DowntimeBasis::Measured, 1) => "measured once".to_owned(),
+        (DowntimeBasis::Measured, measures) => format!("median of {measures} measured"),
+    };
+    let tenths = downtime.expected_ms.div_ceil(100);
+    format!("{word} of {}: about {}.{} s down ({basis})", one.what, tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::documents::{Counts, PlanStage, PlanState, PlanWait, Time};
+    use crate::contract::documents::{Counts, Downtime, PlanApproval, PlanNote, PlanStage, PlanWait, Time};
     use crate::model::{DatabaseId, Digest};
 
     fn example(action: Action, resource: &str, reason: Reason, disruption: Disruption) -> PlanStep {
@@ -163,7 +127,12 @@ mod tests {
             detail: None,
             changes: Vec::new(),
             disruption,
+            progress: None,
         }
+    }
+
+    fn waits(resource: Option<&str>, reason: &str) -> PlanWait {
+        PlanWait { resource: resource.map(str::to_owned), reason: reason.to_owned(), since: None, until: None }
     }
 
     fn document(stages: Vec<Vec<PlanStep>>, waiting: Vec<PlanWait>) -> PlanDoc {
@@ -175,6 +144,9 @@ mod tests {
             spec: None,
             counts: Counts::default(),
             disruption,
+            interruptions: Vec::new(),
+            approval: PlanApproval::default(),
+            notes: Vec::new(),
             stages: stages.into_iter().map(|steps| PlanStage { steps }).collect(),
             waiting,
             updated_at: Time::from_s(0),
@@ -203,10 +175,7 @@ mod tests {
             by,
         ];
         let gone = vec![example(Action::Delete, "role::old", Reason::NotDesired, Disruption::None)];
-        let waits = vec![
-            PlanWait { resource: Some("script::s".to_owned()), reason: "it cannot be seen".to_owned() },
-            PlanWait { resource: None, reason: "the fleet comes first".to_owned() },
-        ];
+        let waits = vec![waits(Some("script::s"), "it cannot be seen"), waits(None, "the fleet comes first")];
         let text = plan(&document(vec![steps, gone], waits), Style { coloured: false });
         let expected = format!(
             "database shop
@@ -236,10 +205,45 @@ waiting:
     }
 
     #[test]
+    fn what_is_interrupted_is_said_with_what_to_type() {
+        let replace = example(Action::Update, "service::a", Reason::HasDiff, Disruption::Replace);
+        let one = |what: &str, downtime: Option<Downtime>| Interruption {
+            what: what.to_owned(),
+            disruption: Disruption::Replace,
+            ends: downtime.is_none(),
+            downtime,
+        };
+        let measured = Downtime { expected_ms: 8_420, basis: DowntimeBasis::Measured, measures: 3 };
+        let assumed = Downtime { expected_ms: 20_000, basis: DowntimeBasis::Assumed, measures: 0 };
+        let mut plan = document(vec![vec![replace]], vec![]);
+        plan.interruptions =
+            vec![one("instance::a", Some(measured)), one("instance::b", Some(assumed)), one("service::c", None)];
+        plan.approval = PlanApproval { state: ApprovalState::Needed, digest: Some(Digest::of_bytes(b"")) };
+        plan.notes = vec![PlanNote { pointer: "/port".to_owned(), message: "chosen then".to_owned() }];
+        let style = Style { coloured: false };
+        let remarks = "
+replace of instance::a: about 8.5 s down (median of 3 measured)
+replace of instance::b: about 20.0 s down (assumed; none of this database was measured yet)
+end of service::c: for good
+note: /port: chosen then
+digest e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855: once it is applied it needs approval: \
+             pgmoor approve shop e3b0c44298fc
+
+0 to create";
+        assert!(self::plan(&plan, style).contains(remarks), "{}", self::plan(&plan, style));
+        plan.state = PlanState::Pending;
+        assert!(self::plan(&plan, style).contains(": waits for approval: pgmoor approve shop e3b0c44298fc\n"));
+        plan.approval.state = ApprovalState::Given;
+        assert!(self::plan(&plan, style).contains(": approved\n"));
+        plan.approval = PlanApproval { state: ApprovalState::Needed, digest: None };
+        assert!(self::plan(&plan, style).contains("needs approval once it is applied; the digest shows then\n"));
+    }
+
+    #[test]
     fn nothing_to_do_is_said() {
         let style = Style { coloured: false };
         assert_eq!(plan(&document(vec![], vec![]), style), "database shop\n\nnothing to do\n");
-        let waits = vec![PlanWait { resource: None, reason: "r".to_owned() }];
+        let waits = vec![waits(None, "r")];
         assert!(plan(&document(vec![vec![]], waits), style).ends_with("nothing to do now, 1 waiting\n"));
     }
 }

@@ -130,8 +130,14 @@ pub(in crate::cli) fn details(row: &Row, now: Time, style: Style) -> String {
     }
     if !status.conditions.is_empty() {
         text.push_str("\nconditions:\n");
+        let mut hinted: Vec<&str> = Vec::new();
         for condition in &status.conditions {
             text.push_str(&condition_line(condition, now));
+            // Several conditions may have one cause: what to do about it stands once.
+            if let Some(hint) = condition.hint.as_deref().filter(|hint| !hinted.contains(hint)) {
+                hinted.push(hint);
+                text.push_str(&format!("    what to do: {}\n", style.paint(Colour::Bold, &plain(hint))));
+            }
         }
     }
     if !status.instances.is_empty() {
@@ -187,7 +193,7 @@ pub(in crate::cli) fn change(row: &Row, now: Time, style: Style) -> String {
 
 /// When, and in which state for which reason: what somebody who waits is told.
 pub(in crate::cli) fn progress(status: &Status) -> (String, String) {
-    let waiting = [ConditionType::Stalled, ConditionType::Waiting]
+    let waiting = [ConditionType::ApprovalNeeded, ConditionType::Stalled, ConditionType::Waiting]
         .into_iter()
         .filter_map(|kind| condition(status, kind))
         .find(|condition| condition.status == ConditionStatus::True);
@@ -218,13 +224,13 @@ pub(in crate::cli) fn event(event: &Event, style: Style) -> String {
 }
 
 /// The time to the second, UTC.
-fn clock(time: Time) -> String {
+pub(super) fn clock(time: Time) -> String {
     let text = time.to_string();
     text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 /// How long ago: `5s`, `3m`, `2h`, `4d`.
-fn age(since: Time, now: Time) -> String {
+pub(super) fn age(since: Time, now: Time) -> String {
     let seconds = now.ms().saturating_sub(since.ms()).max(0) / 1000;
     match seconds {
         0..60 => format!("{seconds}s"),

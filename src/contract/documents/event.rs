@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{State, Time};
+use super::{Change, State, Time};
 use crate::contract::faults::Fault;
-use crate::model::{DatabaseId, Digest, FleetId, Health, InstanceId};
+use crate::model::{DatabaseId, Digest, FleetId, Health, HostId, InstanceId};
 
 /// The version of CloudEvents.
 pub const SPEC_VERSION: &str = "1.0";
@@ -56,12 +56,27 @@ pub enum EventType {
     /// A step of a plan failed.
     #[serde(rename = "dev.pgmoor.step.failed")]
     StepFailed,
-    /// The world was found changed by someone else.
+    /// The world was found changed by someone else: what differs from what the applied spec asks, and was not so before.
     #[serde(rename = "dev.pgmoor.drift.found")]
     DriftFound,
+    /// What is changed behind our back comes back again and again; its repairs wait longer and longer.
+    #[serde(rename = "dev.pgmoor.drift.fight")]
+    DriftFight,
+    /// Steps of too many databases failed in a row: nothing new begins in the fleet.
+    #[serde(rename = "dev.pgmoor.fleet.halted")]
+    FleetHalted,
+    /// A person said go on after a halt.
+    #[serde(rename = "dev.pgmoor.fleet.resumed")]
+    FleetResumed,
     /// Someone else wrote to a topic of ours.
     #[serde(rename = "dev.pgmoor.topic.foreign-write")]
     ForeignWrite,
+    /// A delete is held, since too many databases were deleted at once.
+    #[serde(rename = "dev.pgmoor.deletion.held")]
+    DeletionHeld,
+    /// A deleted database is gone for good: its data, record and history; its id is free.
+    #[serde(rename = "dev.pgmoor.database.purged")]
+    Purged,
     /// A replayed spec was ignored, since it is known to be superseded.
     #[serde(rename = "dev.pgmoor.spec.replay-ignored")]
     ReplayIgnored,
@@ -93,6 +108,15 @@ pub struct EventData {
     /// The resource that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
+    /// What differs there from what is asked; empty when it is not there, or nobody asked for it. Secrets are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// The host whose pgmoor noticed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noticed_by: Option<HostId>,
+    /// How often it happened within ten minutes, or since the fight began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
     /// Why a spec was refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,

@@ -1,9 +1,11 @@
 //! `hosts/{host}/status`: what a host has, and whether it can work.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{HealthDoc, Time};
-use crate::model::HostId;
+use super::{Condition, HealthDoc, Time, Trash};
+use crate::model::{DatabaseId, HostId};
 
 /// Inventory and health of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -16,6 +18,9 @@ pub struct HostStatus {
     pub inventory: HostInventory,
     /// Whether it can work. Past its `valid_for_s`, or with its controller `lost`, it is not known.
     pub health: HealthDoc,
+    /// What keeps the fleet's own services (etcd, the authority) from running here; empty when nothing does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// When this was published.
     pub updated_at: Time,
 }
@@ -44,8 +49,16 @@ pub struct HostInventory {
     /// Docker on the host, when it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerState>,
+    /// Seconds between two looks at a database that nothing is heard of: after so long, and the time that a look and a
+    /// repair take, a change behind our back is found and mended. It grows in proportion beyond 50 databases; what Docker
+    /// tells is looked at at once. None: not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_every_s: Option<u32>,
     /// How many instances run on it.
     pub instances: u32,
+    /// Deleted databases whose data is in its trash.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub trash: BTreeMap<DatabaseId, Trash>,
 }
 
 /// Docker on a host.

@@ -7,19 +7,24 @@ mod command;
 mod controller;
 mod event;
 mod health;
+mod history;
 mod host;
 mod instance;
 mod plan;
 mod status;
 mod time;
 
-pub use command::{CommandOutcome, CommandResult};
-pub use controller::{Availability, Inventory, OnlineState, SyncMarker};
+pub use command::{Approve, CommandOutcome, CommandResult};
+pub use controller::{Availability, Inventory, OnlineState, SpecSet, SyncMarker};
 pub use event::{Event, EventData, EventType, SPEC_VERSION};
 pub use health::HealthDoc;
+pub use history::{AcceptedBy, HistoryDoc, PastPlan, PastSpec, PastStep, SpecDiff, Trash};
 pub use host::{DockerState, HostInventory, HostStatus};
 pub use instance::{InstanceState, Role};
-pub use plan::{Action, Change, Counts, Disruption, PlanDoc, PlanStage, PlanState, PlanStep, PlanWait, Reason};
+pub use plan::{
+    Action, ApprovalState, Change, Counts, Disruption, Downtime, DowntimeBasis, Interruption, PlanApproval, PlanDoc,
+    PlanNote, PlanStage, PlanState, PlanStep, PlanWait, Progress, Reason, StepState,
+};
 pub use status::{
     Condition, ConditionStatus, ConditionType, Connection, ConnectionUser, InstanceSummary, ObservedSpec, State,
     Status, Verdict, VerdictResult,

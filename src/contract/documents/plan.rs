@@ -11,7 +11,7 @@ use crate::model::{DatabaseId, Digest};
 pub struct PlanDoc {
     /// The database.
     pub database: DatabaseId,
-    /// Proposed, applying, waiting or done.
+    /// Proposed, pending, applying, waiting or done.
     pub state: PlanState,
     /// The digest of the plan: equal inputs give equal plans.
     pub digest: Digest,
@@ -22,6 +22,15 @@ pub struct PlanDoc {
     pub counts: Counts,
     /// The worst disruption of all steps.
     pub disruption: Disruption,
+    /// What is interrupted, and for how long; empty: nothing is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interruptions: Vec<Interruption>,
+    /// Whether a person must approve of the interruptions, and the digest that names exactly these.
+    #[serde(default)]
+    pub approval: PlanApproval,
+    /// What only shows when it is applied: a port that is chosen then, an image that is pulled then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<PlanNote>,
     /// The stages: one after another, with a new look at the world between them.
     pub stages: Vec<PlanStage>,
     /// What must come first, when it cannot go on.
@@ -45,12 +54,82 @@ impl PlanDoc {
 pub enum PlanState {
     /// An answer to the question what would happen.
     Proposed,
+    /// It waits for a person's approval; what has nothing to do with it goes on.
+    Pending,
     /// Its steps run.
     Applying,
     /// It cannot go on; `waiting` says why.
     Waiting,
     /// The world is as the spec asks.
     Done,
+}
+
+/// One thing that runs and is interrupted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Interruption {
+    /// The instance, as `instance::name`; of what ends for good, its service.
+    pub what: String,
+    /// Restart or replace.
+    pub disruption: Disruption,
+    /// Whether it ends for good.
+    pub ends: bool,
+    /// How long it is expected to be down; none when it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downtime: Option<Downtime>,
+}
+
+/// An expected downtime, from the order to "it serves again".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Downtime {
+    /// Milliseconds.
+    pub expected_ms: u64,
+    /// From what it is known.
+    pub basis: DowntimeBasis,
+    /// How many measures there are; 0 when it is assumed.
+    pub measures: u32,
+}
+
+/// From what a downtime is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DowntimeBasis {
+    /// The median of what earlier interruptions of this database took.
+    Measured,
+    /// None was measured yet: 5 s for a restart, 20 s for a replaced container.
+    Assumed,
+}
+
+/// Whether a person must approve of what a plan interrupts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlanApproval {
+    /// Not needed, needed, or given.
+    pub state: ApprovalState,
+    /// The digest of the interruptions and of what they lead to: what `commands/apply` takes. None: nothing is
+    /// interrupted, or a port is yet to be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
+/// Where an approval stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// Nothing is interrupted, or the spec's `approval` is `auto`.
+    #[default]
+    NotNeeded,
+    /// Nothing of it is done before `commands/apply` comes with the digest.
+    Needed,
+    /// It was approved, and what is left of it is a part of that.
+    Given,
+}
+
+/// Something that only shows when a plan is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlanNote {
+    /// JSON pointer into the spec.
+    pub pointer: String,
+    /// What, as a sentence for people.
+    pub message: String,
 }
 
 /// How many resources a plan touches.
@@ -92,6 +171,39 @@ pub struct PlanStep {
     pub changes: Vec<Change>,
     /// What clients of the database feel.
     pub disruption: Disruption,
+    /// How far it is, once it has begun; none in a plan that is only proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Progress {
+    /// Running, done or failed.
+    pub state: StepState,
+    /// Since when it has been so.
+    pub since: Time,
+    /// Failed attempts so far.
+    pub attempts: u32,
+    /// The last error: of a failed step why, of a running one what it waits for, in the words of Docker, Patroni or
+    /// Postgres.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When a failed step is tried again, at the earliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
+}
+
+/// What a step that has begun is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// It runs, or waits for what it has ordered.
+    Running,
+    /// It is done; the next look confirms it.
+    Done,
+    /// It failed, and is tried again after a back-off.
+    Failed,
 }
 
 /// What a step does.
@@ -164,4 +276,10 @@ pub struct PlanWait {
     pub resource: Option<String>,
     /// For what, as a sentence for people.
     pub reason: String,
+    /// Since when it has been said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// When it goes on by itself, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
 }

@@ -42,13 +42,14 @@ pub struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Its spec is accepted, work has not begun.
+    /// Its spec is accepted, work has not begun. With `reconcile` at `observe` or `paused` it does not begin.
     Pending,
     /// It is made for the first time.
     Creating,
-    /// It exists and is changed to what a newer spec asks.
+    /// It exists and is changed to what a newer spec asks, or back to what the spec asks.
     Modifying,
-    /// It is as the observed spec asks.
+    /// It is as the observed spec asks; or, with `reconcile` at `observe`, it was, and the condition `Drifted` says how
+    /// it differs.
     Available,
     /// A deadline has passed: the condition `Stalled` says what it waits for. It goes on when that comes.
     Stalled,
@@ -111,8 +112,11 @@ pub struct Condition {
     pub status: ConditionStatus,
     /// The reason in one word, for programs: `PortInUse`, `Settled`, …
     pub reason: String,
-    /// The reason as a sentence for people, with what to do.
+    /// The reason as a sentence for people, with the last words of Docker or Postgres where they are the cause.
     pub message: String,
+    /// What to do about it, where there is something to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// Since when `status` has been so.
     pub since: Time,
 }
@@ -128,6 +132,19 @@ pub enum ConditionType {
     Stalled,
     /// Something must come first, and it is known what.
     Waiting,
+    /// Steps of too many databases failed in a row: nothing is made and nobody is disturbed in the fleet until a person
+    /// says go on.
+    Halted,
+    /// What the plan interrupts waits for a person: the message names the digest and the command.
+    ApprovalNeeded,
+    /// Something differs from the spec that nobody asked to change: it is being repaired, or `reconcile` is `observe`.
+    Drifted,
+    /// What differs comes back as often as it is repaired: somebody works against the spec. Repairs wait longer and longer.
+    Fight,
+    /// `reconcile` is `observe`: nothing is applied, whatever differs.
+    Observed,
+    /// `reconcile` is `paused`: nothing is looked at but health, nothing is applied.
+    Paused,
     /// The spec holds a password; its topic cannot unsay it.
     SecretInSpec,
     /// The broker had forgotten the spec.

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Context;
 use super::effective::{self, Effective};
-use crate::contract::wire::{DatabaseSpec, DatabaseUserSpec, ExtensionEntry, SwarmOpts};
+use crate::contract::wire::{ApprovalMode, DatabaseSpec, DatabaseUserSpec, ExtensionEntry, ReconcileMode, SwarmOpts};
 use crate::model::role::RoleFlags;
-use crate::model::spec::{ExtensionSpec, ExtraNetwork, ExtraVolume, NodeSpec, Scripts, SwarmOptions, UserSpec};
+use crate::model::spec::{
+    Approval, ExtensionSpec, ExtraNetwork, ExtraVolume, NodeSpec, Reconcile, Scripts, SwarmOptions, UserSpec,
+};
 use crate::model::{AcceptedSpec, DatabaseId, Digest, HostId, NodeName};
 
 /// The accepted spec. The rules have passed, so what cannot be read here is not there.
@@ -26,6 +28,8 @@ pub(super) fn accepted(
         client_token: spec.client_token.clone(),
         deleted: false,
         deletion_protection: spec.deletion_protection.unwrap_or(false),
+        approval: spec.approval.map_or_else(Approval::default, approval),
+        reconcile: reconcile(spec),
         database_name: spec.database_name.clone().or(previous_name).unwrap_or_else(|| id.to_string()),
         template: spec.template.clone(),
         nodes: nodes.iter().filter_map(|node| node_spec(node, context)).collect(),
@@ -58,12 +62,47 @@ pub(super) fn deleted(
         client_token: spec.client_token.clone(),
         deleted: true,
         deletion_protection: false,
+        approval: spec.approval.map_or(was.approval, approval),
+        // A delete takes the place of the spec, and so of its wish to be left alone.
+        reconcile: Reconcile::Repair,
         holds_secret,
         ..was
     }
 }
 
+fn approval(mode: ApprovalMode) -> Approval {
+    match mode {
+        ApprovalMode::Auto => Approval::Auto,
+        ApprovalMode::Manual => Approval::Manual,
+    }
+}
+
+fn reconcile(spec: &DatabaseSpec) -> Reconcile {
+    match spec.reconcile {
+        Some(ReconcileMode::Repair) | None => Reconcile::Repair,
+        Some(ReconcileMode::Observe) => Reconcile::Observe,
+        Some(ReconcileMode::Paused) => Reconcile::Paused,
+    }
+}
+
+/// A node of a document that today's rules may refuse: its image may be gone from the catalogue.
+pub(super) fn remembered_node(
+    node: &Effective<'_>,
+    images: &BTreeMap<String, String>,
+    context: &Context<'_>,
+) -> Option<NodeSpec> {
+    let name = node.own.map_or(effective::DEFAULT_NODE, |own| own.name.as_str());
+    node_spec_with(node, images.get(name).cloned().unwrap_or_default(), context)
+}
+
 fn node_spec(node: &Effective<'_>, context: &Context<'_>) -> Option<NodeSpec> {
+    let catalogue_image = node.image.map(|image| image.image.clone());
+    let running = || effective::previous_node(node.own, context).map(|previous| previous.image.clone());
+    let image = node.pin().map(|pin| pin.value.to_owned()).or(catalogue_image).or_else(running)?;
+    node_spec_with(node, image, context)
+}
+
+fn node_spec_with(node: &Effective<'_>, image: String, context: &Context<'_>) -> Option<NodeSpec> {
     let (name, hosts) = match node.own {
         Some(own) => {
             let hosts = own.host_ids.iter().filter_map(|host| HostId::parse(host).ok()).collect();
@@ -71,13 +110,11 @@ fn node_spec(node: &Effective<'_>, context: &Context<'_>) -> Option<NodeSpec> {
         }
         None => (NodeName::parse(effective::DEFAULT_NODE).ok()?, vec![context.host.clone()]),
     };
-    let catalogue_image = node.image.map(|image| image.image.clone());
-    let running = || effective::previous_node(node.own, context).map(|previous| previous.image.clone());
     Some(NodeSpec {
         name,
         hosts,
         postgres_version: node.version.value.clone(),
-        image: node.pin().map(|pin| pin.value.to_owned()).or(catalogue_image).or_else(running)?,
+        image,
         port: node.port.value,
         cpu_millis: node.cpu_millis,
         memory_bytes: node.memory_bytes,

@@ -13,37 +13,57 @@ use serde_json::Value;
 
 use super::nearest;
 use crate::contract::faults::{Code, Fault, pointer};
-use crate::contract::schema::{self, Kind};
+use crate::contract::schema::{self, CPUS, IMAGE, Kind, MEMORY, POSTGRES_VERSION};
 use crate::model::ids::{ID_RULE, LABEL_PATTERN, NODE_NAME_PATTERN};
 
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| schema::value(Kind::DatabaseSpec));
-
-static VALIDATOR: LazyLock<Validator> = LazyLock::new(compile);
-
-#[expect(clippy::expect_used, reason = "the schema is a constant of the binary, and every test compiles it")]
-fn compile() -> Validator {
-    jsonschema::options().should_validate_formats(true).build(&SCHEMA).expect("the embedded schema is one")
+/// The schema of a kind of document, ready to judge.
+pub(in crate::contract) struct Form {
+    schema: Value,
+    validator: Validator,
 }
 
-/// Everything that the schema finds wrong.
-pub(super) fn faults(document: &Value) -> Vec<Fault> {
-    VALIDATOR.iter_errors(document).flat_map(|error| of_error(&error)).collect()
+/// The form of a spec; compiling it takes milliseconds, and specs come in thousands.
+pub(super) static SPEC: LazyLock<Form> = LazyLock::new(|| Form::compiled(Kind::DatabaseSpec));
+
+impl Form {
+    /// The form of a kind.
+    #[expect(clippy::expect_used, reason = "the schemas are constants of the binary, and a test compiles every one")]
+    pub(in crate::contract) fn compiled(kind: Kind) -> Self {
+        let schema = schema::value(kind);
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema);
+        Self { schema, validator: validator.expect("the embedded schema is one") }
+    }
+
+    /// Everything that the schema finds wrong.
+    pub(in crate::contract) fn faults(&self, document: &Value) -> Vec<Fault> {
+        self.validator.iter_errors(document).flat_map(|error| self.of_document(document, &error)).collect()
+    }
+
+    fn of_document(&self, document: &Value, error: &ValidationError<'_>) -> Vec<Fault> {
+        // Where no field at all may stand, the error is the object's and does not name the field.
+        let none_may_stand = matches!(error.kind(), ValidationErrorKind::FalseSchema);
+        let place = error.instance_path().as_str();
+        match document.pointer(place).and_then(Value::as_object).filter(|_| none_may_stand) {
+            Some(fields) => fields.keys().map(|name| unknown_field(&self.schema, error, place, name)).collect(),
+            None => of_error(&self.schema, error),
+        }
+    }
 }
 
-fn of_error(error: &ValidationError<'_>) -> Vec<Fault> {
+fn of_error(schema: &Value, error: &ValidationError<'_>) -> Vec<Fault> {
     let place = error.instance_path().as_str();
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
-            unexpected.iter().map(|name| unknown_field(error, place, name)).collect()
+            unexpected.iter().map(|name| unknown_field(schema, error, place, name)).collect()
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             let branch = context.iter().find(|branch| !branch.iter().any(|inner| is_type_error_at(inner, place)));
             match branch {
-                Some(branch) => branch.iter().flat_map(of_error).collect(),
+                Some(branch) => branch.iter().flat_map(|error| of_error(schema, error)).collect(),
                 None => vec![other_type(place, "a text or an object", error.instance())],
             }
         }
-        _ => vec![simple(error, place)],
+        _ => vec![simple(schema, error, place)],
     }
 }
 
@@ -51,8 +71,8 @@ fn is_type_error_at(error: &ValidationError<'_>, place: &str) -> bool {
     matches!(error.kind(), ValidationErrorKind::Type { .. }) && error.instance_path().as_str() == place
 }
 
-fn unknown_field(error: &ValidationError<'_>, place: &str, name: &str) -> Fault {
-    let known = keyword_owner(error).and_then(|owner| owner.get("properties")).and_then(Value::as_object);
+fn unknown_field(schema: &Value, error: &ValidationError<'_>, place: &str, name: &str) -> Fault {
+    let known = keyword_owner(schema, error).and_then(|owner| owner.get("properties")).and_then(Value::as_object);
     let near = known.and_then(|known| nearest(name, known.keys().map(String::as_str)));
     let hint = match (place, name, near) {
         ("", "spec", _) => Some("publish what is inside \"spec\" as the whole document".to_owned()),
@@ -72,14 +92,14 @@ fn unknown_field(error: &ValidationError<'_>, place: &str, name: &str) -> Fault 
 }
 
 /// The part of the schema whose keyword failed.
-fn keyword_owner(error: &ValidationError<'_>) -> Option<&'static Value> {
+fn keyword_owner<'a>(schema: &'a Value, error: &ValidationError<'_>) -> Option<&'a Value> {
     let path = error.schema_path().as_str();
     let (owner, _) = path.rsplit_once('/')?;
-    SCHEMA.pointer(owner)
+    schema.pointer(owner)
 }
 
-fn simple(error: &ValidationError<'_>, place: &str) -> Fault {
-    let pattern = keyword_owner(error).and_then(|owner| owner.get("pattern")).and_then(Value::as_str);
+fn simple(schema: &Value, error: &ValidationError<'_>, place: &str) -> Fault {
+    let pattern = keyword_owner(schema, error).and_then(|owner| owner.get("pattern")).and_then(Value::as_str);
     if let Some(fault) = pattern.and_then(|pattern| of_pattern(error, place, pattern)) {
         return fault;
     }
@@ -121,15 +141,15 @@ fn of_pattern(error: &ValidationError<'_>, place: &str, pattern: &str) -> Option
     let (code, message) = match pattern {
         LABEL_PATTERN => (Code::InvalidId, format!("valid IDs: {ID_RULE}")),
         NODE_NAME_PATTERN => (Code::InvalidId, "a node's name is an n and a number from 1, for example n1".to_owned()),
-        schema::CPUS => (
+        CPUS => (
             Code::InvalidQuantity,
             "processors are a number with up to three decimals, or thousandths: 0.5, 500m".to_owned(),
         ),
-        schema::MEMORY => (Code::InvalidQuantity, "memory is a number with a unit: 512MiB, 2GB".to_owned()),
-        schema::POSTGRES_VERSION => {
+        MEMORY => (Code::InvalidQuantity, "memory is a number with a unit: 512MiB, 2GB".to_owned()),
+        POSTGRES_VERSION => {
             (Code::InvalidFormat, "a version has a major and a minor part, for example 17.12".to_owned())
         }
-        schema::IMAGE => (Code::InvalidFormat, "an image is [registry/]name[:tag][@digest]".to_owned()),
+        IMAGE => (Code::InvalidFormat, "an image is [registry/]name[:tag][@digest]".to_owned()),
         _ => return None,
     };
     Some(Fault::new(code, place, message))

@@ -9,15 +9,15 @@ use super::SPEC_BYTES_MAX;
 use crate::contract::faults::{Code, Fault, pointer};
 
 /// A document that is JSON.
-pub(super) struct Document {
+pub(in crate::contract) struct Document {
     /// Its value; of a key that stands twice the last one counts.
-    pub(super) value: Value,
+    pub(in crate::contract) value: Value,
     /// A fault for each key that stands twice.
-    pub(super) faults: Vec<Fault>,
+    pub(in crate::contract) faults: Vec<Fault>,
 }
 
 /// Reads bytes of at most [`SPEC_BYTES_MAX`] as JSON.
-pub(super) fn read(bytes: &[u8]) -> Result<Document, Fault> {
+pub(in crate::contract) fn read(bytes: &[u8]) -> Result<Document, Fault> {
     if bytes.len() > SPEC_BYTES_MAX {
         let message = format!("the document has {} bytes, {SPEC_BYTES_MAX} are allowed", bytes.len());
         return Err(Fault::new(Code::PayloadTooLarge, "", message));

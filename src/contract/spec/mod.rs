@@ -12,9 +12,10 @@
 //! - `tenant_id` belongs to the reference's requests, not to its spec, and is an unknown field here.
 
 mod build;
+pub mod diff;
 mod effective;
-mod form;
-mod json;
+pub(super) mod form;
+pub(super) mod json;
 pub mod quantity;
 mod repair;
 mod rules;
@@ -58,7 +59,7 @@ pub struct Context<'a> {
 /// Everything that is wrong with it, in the order of the places.
 pub fn accept(id: &DatabaseId, bytes: &[u8], context: &Context<'_>) -> Result<AcceptedSpec, Vec<Fault>> {
     let json::Document { value: document, mut faults } = json::read(bytes).map_err(|fault| vec![fault])?;
-    let form = form::faults(&document);
+    let form = form::SPEC.faults(&document);
     let Some(spec) = typed(&document, &form) else {
         faults.extend(form);
         if faults.is_empty() {
@@ -96,6 +97,25 @@ pub fn accept(id: &DatabaseId, bytes: &[u8], context: &Context<'_>) -> Result<Ac
     } else {
         build::accepted(id, digest, &spec, &nodes, holds_secret, context)
     })
+}
+
+/// What an accepted document that today's rules refuse still says: generation, protection, names, versions and nodes,
+/// which guard the next spec. `images` are those that the nodes run. None when it is no spec at all.
+///
+/// It is never to be applied.
+#[must_use]
+pub fn remembered(
+    id: &DatabaseId,
+    bytes: &[u8],
+    images: &BTreeMap<String, String>,
+    context: &Context<'_>,
+) -> Option<AcceptedSpec> {
+    let document = json::read(bytes).ok()?.value;
+    let spec = typed(&document, &form::SPEC.faults(&document))?;
+    let nodes = effective::nodes(&spec, context);
+    let mut remembered = build::accepted(id, Digest::of_bytes(bytes), &spec, &nodes, holds_secret(&spec), context);
+    remembered.nodes = nodes.iter().filter_map(|node| build::remembered_node(node, images, context)).collect();
+    Some(remembered)
 }
 
 /// The document in its types; with faults in its form, as much of it as can be read.

@@ -14,7 +14,9 @@ pub use backup::{
     BackupConfigSpec, BackupKind, BackupRepositorySpec, BackupScheduleSpec, RepositoryType, RestoreConfigSpec,
     RestoreRepositorySpec, RetentionType,
 };
-pub use options::{ExtraNetworkSpec, ExtraVolumeSpec, OrchestratorOpts, ScriptsSpec, SwarmOpts};
+pub use options::{
+    ApprovalMode, ExtraNetworkSpec, ExtraVolumeSpec, OrchestratorOpts, ReconcileMode, ScriptsSpec, SwarmOpts,
+};
 pub use scalars::{ParameterValue, Parameters, SecretText};
 pub use service::{DatabaseConnectionSpec, ServiceConfig, ServiceSpec, ServiceType, TargetSessionAttrs};
 pub use user::{DatabaseUserSpec, ExtensionEntry, ExtensionObject};
@@ -53,6 +55,12 @@ pub struct DatabaseSpec {
     /// Refuses to delete the database. To delete it, publish the spec with `false` first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_protection: Option<bool>,
+    /// Who decides that what runs may be interrupted; left out: `auto`; of a delete: as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalMode>,
+    /// What pgmoor does about what differs from the spec; left out: `repair`. A delete is acted on in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<ReconcileMode>,
     /// The name of the Postgres database; left out: the database's id. It cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 31))]

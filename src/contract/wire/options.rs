@@ -6,6 +6,19 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What pgmoor does about what differs from the spec, whether somebody changed the world or the spec itself is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReconcileMode {
+    /// Looks at it all the time and makes it as the spec asks.
+    Repair,
+    /// Looks at it all the time and tells what differs (condition `Drifted`, events, the plan), and applies nothing: no
+    /// repair, and no change that the spec asks for either. Back at `repair` all of it is done.
+    Observe,
+    /// Looks at nothing but its health, and applies nothing. Back at `repair` all of it is done.
+    Paused,
+}
+
 /// What is passed on to the orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -83,4 +96,15 @@ impl fmt::Debug for ScriptsSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ScriptsSpec({} + {} statements)", self.post_init.len(), self.post_database_create.len())
     }
+}
+
+/// Who decides that what runs may be interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalMode {
+    /// The spec itself: what it asks is done.
+    Auto,
+    /// A person, each time: before the first restart, the first replaced container and the delete of what runs the plan
+    /// waits (condition `ApprovalNeeded`) for `commands/apply` with its digest. Repairs of what does not run go on.
+    Manual,
 }

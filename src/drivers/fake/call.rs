@@ -77,9 +77,48 @@ enum Fault {
     LoseAnswer,
 }
 
+/// What becomes of one call, as whoever rules over a world decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fate {
+    /// How long it takes until the call acts.
+    pub before: Duration,
+    /// How long the answer takes after that.
+    pub after: Duration,
+    /// What goes wrong.
+    pub mishap: Option<Mishap>,
+}
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    /// It does not happen, and the caller hears nothing.
+    Lost,
+    /// It happens, and the caller hears nothing.
+    Unheard,
+    /// It does not happen, and the caller is told that it failed.
+    Failed,
+}
+
+/// Rules over a world: asked before each call.
+pub trait Fates: Send {
+    /// What becomes of this call.
+    fn of(&mut self, system: System, call: &CallSeen) -> Fate;
+}
+
+/// Who rules, if anybody does.
+#[derive(Default)]
+struct Ruler(Option<Box<dyn Fates>>);
+
+impl std::fmt::Debug for Ruler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Ruler").field(&self.0.is_some()).finish()
+    }
+}
+
 /// Calls made, and mishaps to come.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
+    ruler: Ruler,
     seen: VecDeque<CallSeen>,
     total: u64,
     faults: BTreeMap<String, VecDeque<Fault>>,
@@ -90,13 +129,28 @@ pub(super) struct Calls {
 }
 
 /// What the plumbing decided about a call before it acts.
-enum Fate {
-    Act { fault: Option<Fault>, latency_ms: u64 },
+enum Decision {
+    Act { fault: Option<Fault>, before: Duration, after: Duration },
     Cut,
     Hang,
 }
 
+impl Mishap {
+    fn fault(self, act: String) -> Fault {
+        match self {
+            Self::Lost => Fault::Refuse(Error::Unreachable { act, why: "no answer in time".to_owned() }),
+            Self::Unheard => Fault::LoseAnswer,
+            Self::Failed => Fault::Refuse(Error::Failed { act, why: "it went wrong".to_owned() }),
+        }
+    }
+}
+
 impl World {
+    /// Hands every call from now on to `ruler` first.
+    pub fn ruled_by(&self, ruler: Box<dyn Fates>) {
+        self.state().calls.ruler = Ruler(Some(ruler));
+    }
+
     /// One call of a driver: `act` happens on a settled world.
     pub(super) async fn call<T: Send>(
         &self,
@@ -105,19 +159,24 @@ impl World {
         about: String,
         act: impl FnOnce(&mut State) -> Outcome<T> + Send,
     ) -> Result<T> {
-        let fate = self.state().begin(system, CallSeen { name, act: about.clone() });
-        let (fault, latency_ms) = match fate {
-            Fate::Act { fault, latency_ms } => (fault, latency_ms),
-            Fate::Cut => return Err(Error::Unreachable { act: about, why: "connection refused (cut off)".to_owned() }),
-            Fate::Hang => std::future::pending().await,
+        let decision = self.state().begin(system, CallSeen { name, act: about.clone() });
+        let (fault, before, after) = match decision {
+            Decision::Act { fault, before, after } => (fault, before, after),
+            Decision::Cut => {
+                return Err(Error::Unreachable { act: about, why: "connection refused (cut off)".to_owned() });
+            }
+            Decision::Hang => std::future::pending().await,
         };
-        if latency_ms > 0 {
-            tokio::time::sleep(Duration::from_millis(latency_ms)).await;
+        if !before.is_zero() {
+            tokio::time::sleep(before).await;
         }
         if let Some(Fault::Refuse(error)) = fault {
             return Err(error);
         }
         let outcome = act(&mut self.state());
+        if !after.is_zero() {
+            tokio::time::sleep(after).await;
+        }
         if matches!(fault, Some(Fault::LoseAnswer)) {
             return Err(Error::Unreachable { act: about, why: "connection reset: the answer was lost".to_owned() });
         }
@@ -185,14 +244,14 @@ impl World {
 }
 
 impl State {
-    fn begin(&mut self, system: System, call: CallSeen) -> Fate {
+    fn begin(&mut self, system: System, call: CallSeen) -> Decision {
         let name = call.name;
-        let latency_ms = self.options.delays.latency_ms;
+        let latency = Duration::from_millis(self.options.delays.latency_ms);
         let calls = &mut self.calls;
         if let Some(left) = calls.left.as_mut() {
             if *left == 0 {
                 calls.frozen = true;
-                return Fate::Hang;
+                return Decision::Hang;
             }
             *left -= 1;
         }
@@ -200,11 +259,14 @@ impl State {
         if calls.seen.len() == CALLS_MAX {
             calls.seen.pop_front();
         }
+        let fate = calls.ruler.0.as_mut().map_or_else(Fate::default, |ruler| ruler.of(system, &call));
+        let about = call.act.clone();
         calls.seen.push_back(call);
         if calls.unreachable.contains(&system) {
-            return Fate::Cut;
+            return Decision::Cut;
         }
-        let fault = calls.faults.get_mut(name).and_then(VecDeque::pop_front);
-        Fate::Act { fault, latency_ms }
+        let ruled = fate.mishap.map(|mishap| mishap.fault(about));
+        let fault = calls.faults.get_mut(name).and_then(VecDeque::pop_front).or(ruled);
+        Decision::Act { fault, before: latency + fate.before, after: fate.after }
     }
 }

@@ -89,6 +89,35 @@ impl World {
         true
     }
 
+    /// `docker service rm` by hand. False when there is none of this name.
+    pub fn remove_service_by_hand(&self, name: &str) -> bool {
+        let state = &mut *self.state();
+        let Some(id) = state.service_named(name).map(|service| service.id.clone()) else { return false };
+        state.remove_service(&id).is_ok()
+    }
+
+    /// Somebody removes a file of the host. False when there is none.
+    pub fn remove_file_by_hand(&self, path: &str) -> bool {
+        let state = &mut *self.state();
+        state.files.exists(path) && state.files.remove_file(path).is_ok()
+    }
+
+    /// A superuser drops a role behind our back. False when it is not there.
+    pub fn drop_role_by_hand(&self, service: &str, role: &str) -> bool {
+        let state = &mut *self.state();
+        let Some(path) = state.instance_of(service).map(|instance| instance.pgdata.clone()) else { return false };
+        state.files.cluster_mut(&path).is_some_and(|cluster| cluster.roles.remove(role).is_some())
+    }
+
+    /// The host loses its power and comes back: every container has crashed, and Swarm starts them again.
+    pub fn restart_host(&self) {
+        let state = &mut *self.state();
+        let live: Vec<String> = state.containers.values().filter(|c| c.is_live()).map(|c| c.id.clone()).collect();
+        for id in live {
+            state.exit_container(&id, Some("the host went down"));
+        }
+    }
+
     /// Writes a row as a user would. False when the service's Postgres or the database is not there.
     pub fn write_row(&self, service: &str, database: &str, row: &str) -> bool {
         let state = &mut *self.state();

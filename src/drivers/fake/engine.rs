@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::call::{Outcome, Refusal};
 use super::instance::Instance;
 use super::service::{Task, TaskState};
 use super::state::State;
@@ -149,6 +150,14 @@ impl State {
         self.emit_container("start", &container.labels);
         self.containers.insert(id.clone(), container);
         id
+    }
+
+    /// What a container wrote: why its program ended, if it did so by itself.
+    pub(super) fn log(&self, container: &str) -> Outcome<Vec<String>> {
+        let Some(container) = self.containers.get(container) else { return Err(Refusal::NotFound) };
+        let tasks = self.services.get(&container.service).map(|service| service.tasks.as_slice()).unwrap_or_default();
+        let error = tasks.iter().find(|task| task.id == container.task).and_then(|task| task.error.as_deref());
+        Ok(error.map(|error| format!("FATAL: {error}")).into_iter().collect())
     }
 
     /// Rule 3: nobody else may have an exclusive mount.

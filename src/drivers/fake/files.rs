@@ -174,6 +174,20 @@ impl Files {
         if readable { Ok(file.content.expose()) } else { Err(format!("{path}: Permission denied")) }
     }
 
+    /// Every Postgres data directory.
+    pub(super) fn clusters(&self) -> impl Iterator<Item = (&str, &Cluster)> {
+        self.0.iter().filter_map(|(path, node)| match node {
+            Node::Cluster(_, cluster) => Some((path.as_str(), &**cluster)),
+            Node::Directory(_) | Node::File(_) | Node::Etcd(..) => None,
+        })
+    }
+
+    /// Every file below a path.
+    pub(super) fn below<'a>(&'a self, root: &'a str) -> impl Iterator<Item = &'a str> {
+        let files = self.0.iter().filter(move |(path, node)| matches!(node, Node::File(_)) && is_within(path, root));
+        files.map(|(path, _)| path.as_str())
+    }
+
     pub(super) fn cluster(&self, path: &str) -> Option<&Cluster> {
         match self.0.get(plain(path)) {
             Some(Node::Cluster(_, cluster)) => Some(cluster),

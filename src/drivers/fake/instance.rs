@@ -12,7 +12,8 @@ use super::cluster::Cluster;
 use super::engine::{Process, host_path};
 use super::patroni_file::PatroniFile;
 use super::state::State;
-use super::{hba, parameters};
+use super::{hba, libraries};
+use crate::model::parameters::restart_required;
 use crate::model::service::Mount;
 
 /// How far an instance is.
@@ -289,7 +290,7 @@ impl State {
         let version = self.postgres_version(image);
         let known = self.options.catalogue.postgres(&version);
         let preload = known.into_iter().flat_map(|image| image.extensions.values());
-        parameters::is_own_library(library) || preload.into_iter().any(|info| info.preload.as_deref() == Some(library))
+        libraries::is_own_library(library) || preload.into_iter().any(|info| info.preload.as_deref() == Some(library))
     }
 
     /// What Postgres shows and trusts: its own files, or Patroni's where the configuration names none.
@@ -371,7 +372,7 @@ impl State {
         let names: BTreeSet<String> = server.parameters.keys().chain(wanted.keys()).cloned().collect();
         for name in names {
             let value = wanted.get(&name);
-            if parameters::needs_restart(&name) {
+            if restart_required(&name) {
                 if server.parameters.get(&name) == value {
                     server.pending.remove(&name);
                 } else {

@@ -18,9 +18,10 @@ mod files;
 mod hba;
 mod host;
 mod instance;
+mod libraries;
+mod look;
 mod network;
 mod options;
-mod parameters;
 mod patroni;
 mod patroni_file;
 mod postgres;
@@ -34,7 +35,8 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use call::{CallSeen, System};
+pub use call::{CallSeen, Fate, Fates, Mishap, System};
+pub use look::{ClusterLook, DatabaseLook, Look, ServiceLook};
 pub use options::{Delays, Options};
 pub use violation::Violation;
 

@@ -41,13 +41,21 @@ impl State {
         self.networks.get(name_or_id).or_else(|| self.networks.values().find(|network| network.name == name_or_id))
     }
 
+    /// What is left of Swarm's address pool, from which `ingress` has its subnet too.
+    pub(super) fn free_subnets(&self) -> u64 {
+        let overlays = self.networks.values().filter(|network| network.driver == "overlay").count();
+        u64::try_from((self.options.networks_max + 1).saturating_sub(overlays)).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn create_network(&mut self, name: &str, attachable: bool, labels: &Labels) -> Outcome<String> {
         if self.network(name).is_some() {
             return Err(Refusal::Conflict(format!("network with name {name} already exists")));
         }
-        let overlays = self.networks.values().filter(|network| network.driver == "overlay").count();
-        if overlays > self.options.networks_max {
-            return Err(Refusal::failed("could not find an available, non-overlapping IPv4 address pool"));
+        if self.free_subnets() == 0 {
+            return Err(Refusal::failed(
+                "Swarm gave it no subnet: could not find an available, non-overlapping IPv4 address pool among the defaults \
+                 to assign to the network",
+            ));
         }
         let id = self.new_id("net");
         note_labels(self, &format!("network {name}"), labels);

@@ -54,6 +54,8 @@ pub struct Delays {
     pub postgres_ms: i64,
     /// Between two looks of Patroni at etcd.
     pub patroni_loop_ms: i64,
+    /// From something that happens to the event that tells of it, at most.
+    pub events_ms: u64,
     /// Added to every call, in real time.
     pub latency_ms: u64,
 }
@@ -68,6 +70,7 @@ impl Delays {
         initdb_ms: 50,
         postgres_ms: 20,
         patroni_loop_ms: 20,
+        events_ms: 10,
         latency_ms: 0,
     };
 
@@ -80,6 +83,7 @@ impl Delays {
         initdb_ms: 1200,
         postgres_ms: 300,
         patroni_loop_ms: 2000,
+        events_ms: 10,
         latency_ms: 2,
     };
 }

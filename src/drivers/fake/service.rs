@@ -5,7 +5,7 @@
 
 use super::call::{Outcome, Refusal};
 use super::state::State;
-use crate::drivers::swarm::{Labels, TaskSeen};
+use crate::drivers::swarm::{Labels, TaskSeen, UpdateSeen};
 use crate::model::service::ServiceAttributes;
 
 /// Tasks that Swarm remembers for a service (its default).
@@ -70,9 +70,17 @@ pub(super) struct Service {
     pub(super) attributes: ServiceAttributes,
     /// Oldest first.
     pub(super) tasks: Vec<Task>,
+    /// Whether it was ever updated.
+    updated: bool,
 }
 
 impl Service {
+    /// How the last update goes: it is done once the newest task runs.
+    pub(super) fn update(&self) -> Option<UpdateSeen> {
+        let runs = self.tasks.last().is_some_and(|task| task.wanted && task.state == TaskState::Running);
+        self.updated.then_some(if runs { UpdateSeen::Completed } else { UpdateSeen::Updating })
+    }
+
     pub(super) fn due(&self) -> Option<i64> {
         self.tasks.iter().filter_map(|task| task.due).min()
     }
@@ -123,7 +131,10 @@ impl State {
         }
         let id = self.new_id("svc");
         note(self, attributes);
-        self.services.insert(id.clone(), Service { id: id.clone(), attributes: attributes.clone(), tasks: Vec::new() });
+        self.services.insert(
+            id.clone(),
+            Service { id: id.clone(), attributes: attributes.clone(), tasks: Vec::new(), updated: false },
+        );
         self.count("create service", &attributes.name);
         self.emit_service("create", attributes);
         self.step_tasks();
@@ -143,6 +154,7 @@ impl State {
         let replaces = task_part(&before) != task_part(attributes);
         if let Some(service) = self.services.get_mut(id) {
             service.attributes = attributes.clone();
+            service.updated = true;
         }
         if replaces || attributes.replicas == 0 {
             self.stop_tasks(id);

@@ -15,9 +15,6 @@ use crate::drivers::swarm::{
 };
 use crate::model::service::ServiceAttributes;
 
-/// How often a stream of events looks for a new one.
-const EVENTS_POLL: Duration = Duration::from_millis(10);
-
 #[async_trait]
 impl Swarm for World {
     async fn engine(&self) -> Result<EngineSeen> {
@@ -39,7 +36,12 @@ impl Swarm for World {
     async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>> {
         self.call(System::Swarm, "swarm.services", "list services".to_owned(), |state| {
             let services = state.services.values().filter(|service| selects(selector, &service.attributes.labels));
-            Ok(services.map(|s| ServiceSeen { id: s.id.clone(), attributes: s.attributes.clone() }).collect())
+            let seen = services.map(|service| ServiceSeen {
+                id: service.id.clone(),
+                attributes: service.attributes.clone(),
+                update: service.update(),
+            });
+            Ok(seen.collect())
         })
         .await
     }
@@ -80,6 +82,13 @@ impl Swarm for World {
         let about = format!("create network {name}");
         self.call(System::Swarm, "swarm.create_network", about, |state| state.create_network(name, attachable, labels))
             .await
+    }
+
+    async fn free_subnets(&self) -> Result<Option<u64>> {
+        self.call(System::Swarm, "swarm.free_subnets", "count Swarm's subnets".to_owned(), |state| {
+            Ok(Some(state.free_subnets()))
+        })
+        .await
     }
 
     async fn remove_network(&self, id: &str) -> Result<()> {
@@ -125,6 +134,11 @@ impl Swarm for World {
         .await
     }
 
+    async fn log(&self, container: &str, _lines: u32) -> Result<Vec<String>> {
+        let about = format!("read the log of container {container}");
+        self.call(System::Swarm, "swarm.log", about, |state| state.log(container)).await
+    }
+
     async fn image(&self, reference: &str) -> Result<Option<ImageSeen>> {
         let about = format!("look at image {reference}");
         self.call(System::Swarm, "swarm.image", about, |state| {
@@ -151,12 +165,15 @@ impl Swarm for World {
         let cursor = self.call(System::Swarm, "swarm.events", about, |state| Ok(state.events_end())).await?;
         let stream = stream::unfold((self.clone(), cursor), |(world, cursor)| async move {
             loop {
-                // The guard ends with this statement: nothing is locked while we sleep.
-                let next = world.state().event_at(cursor);
+                // The guard ends with this block: nothing is locked while we sleep.
+                let (next, pause_ms) = {
+                    let state = world.state();
+                    (state.event_at(cursor), state.options.delays.events_ms)
+                };
                 if let Some((event, cursor)) = next {
                     return Some((event, (world, cursor)));
                 }
-                tokio::time::sleep(EVENTS_POLL).await;
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             }
         });
         Ok(stream.boxed())

@@ -92,6 +92,12 @@ impl State {
 }
 
 impl World {
+    /// Whether a text holds a password that this world was given.
+    #[must_use]
+    pub fn holds_secret(&self, text: &str) -> bool {
+        self.state().watch.secrets.iter().any(|secret| text.contains(secret.as_str()))
+    }
+
     /// Every rule that was broken so far, in a stable order.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {

@@ -1,7 +1,8 @@
 //! Roles and their memberships.
 //!
 //! Invariants: a password reaches Postgres only as a verifier; a membership that gives neither rights nor `SET ROLE`
-//! (Postgres grants one to a role with CREATEROLE for each role it makes) is not ours to judge.
+//! (Postgres grants one to a role with CREATEROLE for each role it makes) is not ours to judge; one with other options
+//! than those of a plain `GRANT` shows under another name, and so as a difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,9 +22,11 @@ const ALL: &str = "
     SELECT r.rolname::text, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolinherit, r.rolcanlogin,
            r.rolreplication, r.rolbypassrls, r.rolpassword,
            coalesce(shobj_description(r.oid, 'pg_authid') = $1, false),
-           ARRAY(SELECT DISTINCT g.rolname::text
+           ARRAY(SELECT g.rolname::text || CASE WHEN bool_or(m.set_option AND m.inherit_option = r.rolinherit) THEN ''
+                                                ELSE ' (with other options)' END
                    FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid
-                  WHERE m.member = r.oid AND (m.inherit_option OR m.set_option))
+                  WHERE m.member = r.oid AND (m.inherit_option OR m.set_option)
+                  GROUP BY g.rolname)
       FROM pg_authid r
      WHERE r.rolname !~ '^pg_'
      ORDER BY r.rolname";

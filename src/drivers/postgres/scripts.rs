@@ -52,6 +52,11 @@ async fn run_one(transaction: &Transaction<'_>, statement: &str, act: &str) -> R
         Some(answer) if *answer.code() == SqlState::SYNTAX_ERROR => {
             Error::Failed { act: act.to_owned(), why: syntax_error(answer) }
         }
+        // A data exception that quotes something quotes the value, which may be a password.
+        Some(answer) if answer.code().code().starts_with("22") && answer.message().contains('"') => {
+            let why = format!("a value in it is not valid; it is not quoted here (SQLSTATE {})", answer.code().code());
+            Error::Failed { act: act.to_owned(), why }
+        }
         Some(answer) if *answer.code() == SqlState::FEATURE_NOT_SUPPORTED => {
             Error::Failed { act: act.to_owned(), why: format!("{}; a script is one transaction", words(answer)) }
         }

@@ -14,7 +14,8 @@ use bollard::errors::Error as DockerError;
 use bollard::models::{ConfigSpec, ContainerInspectResponse, NetworkCreateRequest, NetworkInspect, Service};
 use bollard::query_parameters::{
     CreateImageOptions, EventsOptions, InspectContainerOptions, InspectNetworkOptions, InspectServiceOptions,
-    ListConfigsOptions, ListContainersOptions, ListNetworksOptions, ListTasksOptions, UpdateServiceOptions,
+    ListConfigsOptions, ListContainersOptions, ListNetworksOptions, ListTasksOptions, LogsOptions,
+    UpdateServiceOptions,
 };
 use futures_util::StreamExt as _;
 use futures_util::future::ready;
@@ -24,7 +25,7 @@ use tokio::sync::Mutex;
 use super::client::{Connection, Missing};
 use super::{
     ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, TaskSeen,
-    listing, read_back, seen, service_spec,
+    listing, read_back, seen, service_spec, subnets,
 };
 use crate::drivers::{Error, Result};
 use crate::model::service::ServiceAttributes;
@@ -43,7 +44,7 @@ const SUBNET_PAUSE: Duration = Duration::from_millis(100);
 /// Docker Engine over its socket.
 #[derive(Debug)]
 pub struct Docker {
-    connection: Connection,
+    pub(super) connection: Connection,
     /// Names of networks by id: an id never changes its name.
     network_names: Mutex<BTreeMap<String, String>>,
 }
@@ -131,7 +132,9 @@ impl Docker {
         tokio::time::timeout(SUBNET_DEADLINE, look).await.unwrap_or_else(|_| {
             Err(Error::Failed {
                 act: act.to_owned(),
-                why: "Swarm gave it no subnet: its address pool is exhausted (docker swarm init --default-addr-pool)"
+                // Swarm tells only its own log; these are its words there.
+                why: "Swarm gave it no subnet: could not find an available, non-overlapping IPv4 address pool among \
+                      the defaults to assign to the network"
                     .to_owned(),
             })
         })
@@ -206,7 +209,8 @@ impl Swarm for Docker {
             .into_iter()
             .filter_map(|service| {
                 let attributes = read_back::attributes_of(service.spec.as_ref()?, &names);
-                Some(ServiceSeen { id: service.id?, attributes })
+                let update = service.update_status.as_ref().and_then(read_back::update_of);
+                Some(ServiceSeen { id: service.id?, attributes, update })
             })
             .collect();
         seen.sort_by(|one, other| one.attributes.name.cmp(&other.attributes.name));
@@ -293,6 +297,20 @@ impl Swarm for Docker {
         given.map(|()| made.id)
     }
 
+    async fn free_subnets(&self) -> Result<Option<u64>> {
+        let act = "count Swarm's subnets";
+        let info = self.connection.call(act, Missing::Failed, |docker| async move { docker.info().await }).await?;
+        let Some(cluster) = info.swarm.and_then(|swarm| swarm.cluster) else { return Ok(None) };
+        let (Some(pools), Some(size)) = (cluster.default_addr_pool, cluster.subnet_size) else { return Ok(None) };
+        let networks = self
+            .connection
+            .call(act, Missing::Failed, |docker| async move { docker.list_networks(None::<ListNetworksOptions>).await })
+            .await?;
+        let taken = networks.iter().filter(|network| network.scope.as_deref() == Some("swarm"));
+        let taken = taken.filter_map(|network| network.ipam.as_ref()?.config.as_ref()).flatten();
+        Ok(subnets::free(&pools, size, taken.filter_map(|config| config.subnet.as_deref())))
+    }
+
     async fn remove_network(&self, id: &str) -> Result<()> {
         let owned = id.to_owned();
         self.connection
@@ -362,6 +380,18 @@ impl Swarm for Docker {
             }
         }
         Ok(mounting)
+    }
+
+    async fn log(&self, container: &str, lines: u32) -> Result<Vec<String>> {
+        let owned = container.to_owned();
+        let options = LogsOptions { stdout: true, stderr: true, tail: lines.to_string(), ..LogsOptions::default() };
+        let pieces: Vec<String> = self
+            .connection
+            .call(&format!("read the log of container {container}"), Missing::NotFound, |docker| async move {
+                docker.logs(&owned, Some(options)).map_ok(|piece| piece.to_string()).try_collect().await
+            })
+            .await?;
+        Ok(pieces.concat().lines().map(str::to_owned).collect())
     }
 
     async fn image(&self, reference: &str) -> Result<Option<ImageSeen>> {

@@ -2,12 +2,17 @@
 
 mod client;
 mod docker;
+mod examine;
 mod listing;
 mod read_back;
 mod seen;
 mod service_spec;
+mod subnets;
+mod trouble;
 
 pub use docker::{DEFAULT_SOCKET, Docker};
+pub use examine::{EngineReport, SwarmReport};
+pub use trouble::{TaskTrouble, last_trouble, last_words};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -47,6 +52,19 @@ pub struct ServiceSeen {
     pub id: String,
     /// The live spec, read back into our shape.
     pub attributes: ServiceAttributes,
+    /// How the last update went; none before the first, and until Swarm has begun the last one.
+    pub update: Option<UpdateSeen>,
+}
+
+/// How far Swarm is with an update of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpdateSeen {
+    /// It is at it.
+    Updating,
+    /// It is done.
+    Completed,
+    /// It has stopped before the end: paused, or rolled back. Docker's words.
+    Failed(String),
 }
 
 /// A task of a service.
@@ -159,8 +177,10 @@ pub trait Swarm: Send + Sync {
     /// The network with this name or id.
     async fn find_network(&self, name_or_id: &str) -> Result<Option<NetworkSeen>>;
     /// Makes an overlay network with a subnet from Swarm's own pool, and gives its id. An exhausted pool is `Failed`
-    /// with Docker's words.
+    /// with the words of Swarm's allocator.
     async fn create_network(&self, name: &str, attachable: bool, labels: &Labels) -> Result<String>;
+    /// How many more overlay networks get a subnet from Swarm's own pool; none where this cannot be counted.
+    async fn free_subnets(&self) -> Result<Option<u64>>;
     /// Removes a network. One in use is `Conflict`; `NotFound` when it is gone.
     async fn remove_network(&self, id: &str) -> Result<()>;
 
@@ -176,6 +196,10 @@ pub trait Swarm: Send + Sync {
     /// Containers of this host, running or stopping (not yet exited), that have this host path mounted, or one above
     /// or below it.
     async fn containers_mounting(&self, path: &str) -> Result<Vec<ContainerSeen>>;
+
+    /// The last lines that a container of this host wrote, oldest first, in any state of it. `NotFound` when it is gone.
+    /// They are as the program wrote them: whoever tells them takes out what may be secret ([`last_words`]).
+    async fn log(&self, container: &str, lines: u32) -> Result<Vec<String>>;
 
     /// The image on this host, if it is here.
     async fn image(&self, reference: &str) -> Result<Option<ImageSeen>>;

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use bollard::models::{
-    EndpointPortConfig, HealthConfig, Mount as DockerMount, MountType, NetworkAttachmentConfig, ServiceSpec, TaskSpec,
-    TaskSpecContainerSpec,
+    EndpointPortConfig, HealthConfig, Mount as DockerMount, MountType, NetworkAttachmentConfig, ServiceSpec,
+    ServiceUpdateStatus, ServiceUpdateStatusStateEnum, TaskSpec, TaskSpecContainerSpec,
 };
 
+use super::UpdateSeen;
 use super::service_spec::{EXCLUSIVE_LABEL, NANOS_PER_MILLI, NODE_CONSTRAINT, SHM_TARGET};
 use crate::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
 
@@ -63,6 +64,23 @@ pub(super) fn attributes_of(spec: &ServiceSpec, names: &BTreeMap<String, String>
         replicas: replicas_of(spec),
         container_labels: container.labels.clone().into_iter().flatten().collect(),
         labels,
+    }
+}
+
+/// How far an update is; none where Swarm does not say.
+pub(super) fn update_of(status: &ServiceUpdateStatus) -> Option<UpdateSeen> {
+    use ServiceUpdateStatusStateEnum as State;
+    let failed = |state: State| {
+        let message = status.message.as_deref().unwrap_or("no reason given");
+        UpdateSeen::Failed(format!("{state}: {message}"))
+    };
+    match status.state? {
+        State::EMPTY => None,
+        State::UPDATING => Some(UpdateSeen::Updating),
+        State::COMPLETED => Some(UpdateSeen::Completed),
+        state @ (State::PAUSED | State::ROLLBACK_STARTED | State::ROLLBACK_PAUSED | State::ROLLBACK_COMPLETED) => {
+            Some(failed(state))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the planner: golden plans named by scenario, properties of random graphs, and plans that the checker
 //! must refuse.
 
+mod approval;
 mod golden;
 mod properties;
 mod refused;

@@ -10,7 +10,7 @@ use crate::model::role::{RoleAttributes, RoleFlags};
 use crate::model::{
     Attributes, Dependency, Digest, Executor, Graph, Kind, Observation, Payload, Present, Resource, ResourceId, Stray,
 };
-use crate::plan::{Action, Outcome, simulate};
+use crate::plan::{Action, Disruptions, Outcome, simulate};
 
 /// Resources of a random graph, of which some are desired and the others strays.
 const RESOURCES_MAX: usize = 24;
@@ -256,6 +256,21 @@ proptest! {
             round(&mut world, &mut std::iter::empty());
         }
         prop_assert!(world.plan().is_settled(), "{:#?}", world.plan());
+    }
+
+    #[test]
+    fn what_is_left_after_a_part_of_a_plan_is_a_part_of_what_was_approved(
+        drafts in drafts(KINDS.len(), visible()),
+        faults in prop::collection::vec(any::<bool>(), 0..60),
+    ) {
+        let mut world = world(&drafts);
+        let approved = Disruptions::of(&world.plan(), &world.desired);
+        let mut faults = faults.into_iter();
+        for _ in 0..ROUNDS_MAX {
+            round(&mut world, &mut faults);
+            let left = Disruptions::of(&world.plan(), &world.desired);
+            prop_assert!(left.is_part_of(&approved), "{:?} {left:?} {approved:?}", left.beyond(&approved));
+        }
     }
 
     #[test]

@@ -237,7 +237,7 @@ fn text_cannot_steer_a_terminal() {
     let plan = settled().change(&service(), |present| present.error = Some("\u{1b}[2Jgone\n+ fake".to_owned())).plan();
     assert!(!text::render(&plan).contains('\u{1b}'));
     assert!(!text::render(&plan).contains("\n+ fake"));
-    let coloured = text::render_coloured(&plan);
+    let coloured = text::text(&text::Shown::from(&plan), true);
     assert!(coloured.contains("\u{1b}[33m    ~\u{1b}[0m service::postgres-shop-n1"), "{coloured:?}");
     assert!(!coloured.contains("[2J") || !coloured.contains("\u{1b}[2J"));
 }

@@ -8,9 +8,10 @@ use crate::drivers::{Error, Result};
 use crate::model::resource::{CertificateAttributes, OnDelete};
 use crate::model::{Attributes, Payload, Resource, Secret};
 
-/// A certificate is public; its key is its owner's alone.
-const CERTIFICATE_MODE: u32 = 0o644;
-const KEY_MODE: u32 = 0o600;
+/// A certificate is public.
+pub(in crate::reconcile) const CERTIFICATE_MODE: u32 = 0o644;
+/// Its key is its owner's alone.
+pub(in crate::reconcile) const KEY_MODE: u32 = 0o600;
 
 /// Makes it what is described.
 pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::refresh;
 use super::Task;
+use super::watch::Watch;
 use crate::drivers::{Error, Result};
 use crate::model::resource::InstanceAttributes;
 use crate::plan::{Action, Disruption};
@@ -24,6 +25,7 @@ pub(super) async fn ready(task: &Task, wanted: &InstanceAttributes) -> Result<()
     let name = task.step.resource.name.as_str();
     let mut looks: u32 = 0;
     let mut restarted = false;
+    let mut watch = Watch::new(task);
     loop {
         match look(&task.world, name, wanted).await {
             Ok((endpoints, is)) => {
@@ -31,6 +33,7 @@ pub(super) async fn ready(task: &Task, wanted: &InstanceAttributes) -> Result<()
                     return Ok(());
                 }
                 looks += 1;
+                task.ledger.waits(&task.step, short_of(&is, wanted));
                 if is.running && stale(&is, wanted) {
                     let due = looks.saturating_sub(LOOKS_BEFORE_RELOAD);
                     if looks >= LOOKS_BEFORE_RELOAD && due.is_multiple_of(LOOKS_BETWEEN_RELOADS) {
@@ -46,11 +49,27 @@ pub(super) async fn ready(task: &Task, wanted: &InstanceAttributes) -> Result<()
                     restarted = true;
                 }
             }
-            Err(Error::Unreachable { .. } | Error::NotFound { .. }) => hopeless(task, wanted).await?,
+            Err(error @ (Error::Unreachable { .. } | Error::NotFound { .. })) => watch.not_yet(task, &error).await?,
             Err(error) => return Err(error),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// What an instance that answers still lacks.
+fn short_of(is: &InstanceAttributes, wanted: &InstanceAttributes) -> Option<String> {
+    let why = if !is.running {
+        "Patroni answers, Postgres does not run yet"
+    } else if is.config != wanted.config {
+        "Postgres has not loaded the wanted configuration yet"
+    } else if !is.certificate_loaded {
+        "Postgres has not loaded the new certificate yet"
+    } else if is.pending_restart {
+        "Postgres waits for a restart"
+    } else {
+        return None;
+    };
+    Some(why.to_owned())
 }
 
 fn stale(is: &InstanceAttributes, wanted: &InstanceAttributes) -> bool {
@@ -87,19 +106,4 @@ async fn broken_configuration(world: &World, name: &str, endpoints: &InstanceEnd
             why: server.configuration_errors.join("; "),
         }),
     }
-}
-
-/// What Docker says of the tasks, where it means that waiting is no use: the image is not there, no node is suitable.
-async fn hopeless(task: &Task, wanted: &InstanceAttributes) -> Result<()> {
-    let Ok(tasks) = task.world.drivers.swarm.tasks(&wanted.service).await else { return Ok(()) };
-    let Some(newest) = tasks.first() else { return Ok(()) };
-    let word = newest.error.as_deref().unwrap_or_default();
-    let final_word = newest.state == "rejected" || word.contains("No such image") || word.contains("no suitable node");
-    if !final_word {
-        return Ok(());
-    }
-    Err(Error::Failed {
-        act: format!("start {}", wanted.service),
-        why: format!("Docker says {}: {word}", newest.state),
-    })
 }

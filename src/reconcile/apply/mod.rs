@@ -9,6 +9,9 @@ mod host;
 mod instance;
 mod postgres;
 mod swarm;
+mod watch;
+
+pub(super) use host::{CERTIFICATE_MODE, KEY_MODE};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -17,33 +20,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
+use super::deadlines::Deadlines;
+use super::place::Place;
 use crate::drivers::{Error, Result};
 use crate::model::{Attributes, Digest, Graph, Kind, Observation, Observed, Payload, Resource, ResourceId, Scope};
-use crate::plan::{Action, Stage, Step};
+use crate::plan::{Action, Overdue, Phase, Stage, Step};
 use crate::runtime::backoff::{Backoff, Schedule};
-use crate::runtime::random::Random;
 use crate::world::World;
+use watch::Watch;
 
 /// The pause before a step that got no answer is tried again, at first and at most.
 const RETRY: Schedule = Schedule { first: Duration::from_millis(200), max: Duration::from_secs(5) };
-
-/// How long a step of a kind may take. A step that is not done by then has failed, and is planned again.
-fn deadline(kind: Kind) -> Duration {
-    Duration::from_secs(match kind {
-        // Local or Swarm calls of well under a second; the rest is for a busy machine.
-        Kind::Record | Kind::Directory | Kind::File | Kind::Certificate | Kind::Network => 60,
-        // A stopping Postgres keeps its directory for up to its grace period of 90 s.
-        Kind::Service => 180,
-        // Image start, initdb or crash recovery; the reference waits 5 min for a healthy task.
-        Kind::Instance | Kind::Etcd => 300,
-        Kind::EtcdUser | Kind::PatroniConfig => 60,
-        Kind::Role | Kind::Database | Kind::Extension => 60,
-        // A person's statements may take their time.
-        Kind::Script => 300,
-    })
-}
 
 /// What a step needs to know.
 #[derive(Clone)]
@@ -57,6 +45,10 @@ pub(super) struct Task {
     pub(super) seen: Option<Attributes>,
     /// The digest of all that it is applied with.
     pub(super) applied: Option<Digest>,
+    /// How long it may take, from when it began: maybe in an earlier pass.
+    limit: Duration,
+    /// Who is told what it waits for.
+    pub(super) ledger: Arc<dyn Ledger>,
 }
 
 /// How a step ended.
@@ -65,6 +57,17 @@ pub(super) struct Ended {
     pub(super) step: Step,
     pub(super) result: std::result::Result<(), String>,
     pub(super) took: Duration,
+    /// It was not done by its deadline.
+    pub(super) overdue: Option<Overdue>,
+}
+
+/// How a stage ended.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Steps that ended, well or not.
+    pub(super) ended: Vec<Ended>,
+    /// A step that only waits was left: for another pass, or since something newer was asked. It has not failed.
+    pub(super) left: bool,
 }
 
 /// Who is told of each step, and must have stored it before the dependents start.
@@ -72,36 +75,47 @@ pub(super) struct Ended {
 pub(super) trait Ledger: Send + Sync {
     /// A step begins.
     async fn begun(&self, step: &Step);
+    /// What a step that runs waits for now, in the words of whom it waits for; none: it is at work.
+    fn waits(&self, step: &Step, words: Option<String>);
+    /// What a step that runs was last said to wait for.
+    fn waits_for(&self, step: &Step) -> Option<String>;
     /// A step has ended. An error here ends the stage: what cannot be stored must not be built upon.
     async fn ended(&self, ended: &Ended) -> std::result::Result<(), String>;
 }
 
-/// Runs one stage. Gives how every step that ran has ended; those whose dependencies failed never ran.
+/// Runs one stage. Steps whose dependencies failed, or were left, never run.
 pub(super) async fn apply(
     world: &World,
     scope: &Scope,
     desired: &Graph,
     observed: &Observed,
     stage: &Stage,
-    (ledger, stop): (Arc<dyn Ledger>, &CancellationToken),
-) -> Vec<Ended> {
-    let mut waiting: BTreeMap<ResourceId, Task> =
-        stage.steps.iter().map(|step| (step.resource.clone(), task(world, scope, desired, observed, step))).collect();
+    (ledger, place, deadlines): (Arc<dyn Ledger>, &Place, &Deadlines),
+) -> Applied {
+    let mut waiting: BTreeMap<ResourceId, Task> = stage
+        .steps
+        .iter()
+        .map(|step| (step.resource.clone(), task(world, scope, (desired, observed), step, (deadlines, &ledger))))
+        .collect();
     let mut done: BTreeSet<ResourceId> = BTreeSet::new();
     let mut running = JoinSet::new();
-    let mut ended = Vec::new();
+    let mut applied = Applied::default();
     loop {
         let ready: Vec<ResourceId> =
             waiting.iter().filter(|(_, task)| task.step.after.is_subset(&done)).map(|(id, _)| id.clone()).collect();
         for id in ready {
-            if let Some(task) = waiting.remove(&id).filter(|_| !stop.is_cancelled()) {
+            if let Some(task) = waiting.remove(&id).filter(|_| !place.stop.is_cancelled()) {
                 ledger.begun(&task.step).await;
-                running.spawn(guarded(task, stop.clone()));
+                running.spawn(guarded(task, place.clone()));
             }
         }
         let Some(joined) = running.join_next().await else { break };
         let one = match joined {
-            Ok(one) => one,
+            Ok(Some(one)) => one,
+            Ok(None) => {
+                applied.left = true;
+                continue;
+            }
             Err(error) => {
                 tracing::error!(%scope, %error, "a step panicked");
                 continue;
@@ -117,12 +131,18 @@ pub(super) async fn apply(
                 waiting.clear();
             }
         }
-        ended.push(one);
+        applied.ended.push(one);
     }
-    ended
+    applied
 }
 
-fn task(world: &World, scope: &Scope, desired: &Graph, observed: &Observed, step: &Step) -> Task {
+fn task(
+    world: &World,
+    scope: &Scope,
+    (desired, observed): (&Graph, &Observed),
+    step: &Step,
+    (deadlines, ledger): (&Deadlines, &Arc<dyn Ledger>),
+) -> Task {
     let seen = match observed.resources.get(&step.resource) {
         Some(Observation::Present(present)) => Some(present.attributes.clone()),
         Some(Observation::Absent | Observation::Unknown { .. }) | None => None,
@@ -134,48 +154,72 @@ fn task(world: &World, scope: &Scope, desired: &Graph, observed: &Observed, step
         resource: desired.get(&step.resource).cloned(),
         seen,
         applied: desired.digest(&step.resource).cloned(),
+        limit: deadlines.of(Phase::of(step.resource.kind)),
+        ledger: Arc::clone(ledger),
     }
 }
 
-/// One step that may panic, or be cut off: a wait for readiness changes nothing, so it ends at once when `stop` says so.
-async fn guarded(task: Task, stop: CancellationToken) -> Ended {
+/// One step that may panic, or be left: a wait for readiness changes nothing, so it ends at once when something newer was
+/// asked or pgmoor stops, and gives way to others after a while. None: it was left.
+async fn guarded(task: Task, place: Place) -> Option<Ended> {
     let step = task.step.clone();
     let only_waits = matches!(step.resource.kind, Kind::Instance | Kind::Etcd);
-    let failed = |why: &str| Ended { step: step.clone(), result: Err(why.to_owned()), took: Duration::ZERO };
-    let running = AssertUnwindSafe(run(task)).catch_unwind();
-    tokio::select! {
-        ended = running => ended.unwrap_or_else(|_panic| failed("pgmoor panicked in this step; the log says where")),
-        () = stop.cancelled(), if only_waits => failed("cut off: something newer was asked, or pgmoor stops"),
-    }
+    let begun = place.begun.at(&step.resource, task.world.clock.monotonic());
+    let running = AssertUnwindSafe(run(task, begun)).catch_unwind();
+    let ended = tokio::select! {
+        biased;
+        ended = running => ended.unwrap_or_else(|_panic| Ended {
+            step: step.clone(),
+            result: Err("pgmoor panicked in this step; the log says where".to_owned()),
+            took: Duration::ZERO,
+            overdue: None,
+        }),
+        () = place.stop.cancelled(), if only_waits => {
+            place.begun.over(&step.resource);
+            return None;
+        }
+        () = place.given_up(), if only_waits => return None,
+    };
+    place.begun.over(&step.resource);
+    Some(ended)
 }
 
 /// One step within its deadline: what got no answer is tried again, what was refused is not.
-async fn run(task: Task) -> Ended {
+async fn run(task: Task, begun: Duration) -> Ended {
     let clock = Arc::clone(&task.world.clock);
-    let begun = clock.monotonic();
-    let limit = deadline(task.step.resource.kind);
-    let mut backoff = Backoff::new(RETRY, Random::System);
-    let mut last = None;
+    let limit = task.limit;
+    let left = limit.saturating_sub(clock.monotonic().saturating_sub(begun));
+    let mut backoff = Backoff::new(RETRY, task.world.random.clone());
+    let mut watch = Watch::new(&task);
     let attempts = async {
         loop {
             match act(&task).await {
                 Ok(()) => return Ok(()),
                 Err(error @ (Error::Unreachable { .. } | Error::Conflict { .. })) => {
-                    last = Some(error.to_string());
+                    watch.not_yet(&task, &error).await.map_err(|error| error.to_string())?;
                     tokio::time::sleep(backoff.failed()).await;
                 }
                 Err(error) => return Err(error.to_string()),
             }
         }
     };
-    let result = match tokio::time::timeout(limit, attempts).await {
-        Ok(result) => result,
-        Err(_) => Err(match last {
-            Some(last) => format!("not done within {} s; last: {last}", limit.as_secs()),
-            None => format!("not done within {} s", limit.as_secs()),
-        }),
-    };
-    Ended { result, took: clock.monotonic().saturating_sub(begun), step: task.step }
+    let ended = tokio::time::timeout(left, attempts).await;
+    let took = clock.monotonic().saturating_sub(begun);
+    match ended {
+        Ok(result) => Ended { result, took, step: task.step, overdue: None },
+        Err(_) => {
+            let error = match task.ledger.waits_for(&task.step) {
+                Some(last) => format!("not done within {} s; last: {last}", limit.as_secs()),
+                None => format!("not done within {} s", limit.as_secs()),
+            };
+            let overdue = Overdue {
+                phase: Phase::of(task.step.resource.kind),
+                since_ms: clock.now_ms().saturating_sub(i64::try_from(took.as_millis()).unwrap_or(i64::MAX)),
+                limit_s: u32::try_from(limit.as_secs()).unwrap_or(u32::MAX),
+            };
+            Ended { result: Err(error), took, step: task.step, overdue: Some(overdue) }
+        }
+    }
 }
 
 async fn act(task: &Task) -> Result<()> {

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use super::super::refresh::marks;
 use super::{Task, failed};
-use crate::drivers::swarm::Labels;
+use crate::drivers::swarm::{Labels, UpdateSeen};
 use crate::drivers::{Error, Result};
 use crate::model::service::ServiceAttributes;
-use crate::model::{Attributes, Resource};
+use crate::model::{Attributes, Digest, Resource};
 use crate::plan::Action;
-use crate::world::APPLIED_LABEL;
+use crate::world::{APPLIED_LABEL, TASK_LABEL};
 
 /// The pause between two looks at a container that Swarm is about to replace.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Looks at the container between two questions how the update goes: one a second.
+const LOOKS_BETWEEN_UPDATES: u32 = 10;
 
 /// Makes it what is described.
 pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
@@ -28,6 +30,8 @@ pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
 async fn service(task: &Task, wanted: &ServiceAttributes) -> Result<()> {
     let swarm = &task.world.drivers.swarm;
     let mut marked = wanted.clone();
+    let task_digest = Digest::of(&ServiceAttributes { labels: Labels::new(), ..wanted.clone() });
+    marked.container_labels.insert(TASK_LABEL.to_owned(), task_digest.to_string());
     if let Some(applied) = &task.applied {
         marked.labels.insert(APPLIED_LABEL.to_owned(), applied.to_string());
     }
@@ -55,12 +59,30 @@ fn replaces(live: &ServiceAttributes, wanted: &ServiceAttributes) -> bool {
 }
 
 /// Waits until Swarm has acted on an update: it answers before, and for that while the old container goes on serving,
-/// which whoever comes next would take for the new one. The step's deadline ends it.
+/// which whoever comes next would take for the new one. It ends when Swarm says that the update is over, too: then the
+/// container is what Swarm thinks it should be. The deadline of the phase `stop` ends it in any case.
 async fn stopped(task: &Task, service: &ServiceAttributes, old: &str) -> Result<()> {
+    let mut looks: u32 = 0;
     while task.world.container(&service.name).await?.is_some_and(|container| container.id == old) {
+        looks += 1;
+        if looks.is_multiple_of(LOOKS_BETWEEN_UPDATES) {
+            match updated(task, service).await? {
+                Some(UpdateSeen::Completed) => return Ok(()),
+                Some(UpdateSeen::Failed(why)) => {
+                    return Err(Error::Failed { act: format!("update service {}", service.name), why });
+                }
+                Some(UpdateSeen::Updating) | None => {}
+            }
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
+}
+
+/// How far Swarm is with the update; it says nothing of an older one, which the new one has wiped out.
+async fn updated(task: &Task, service: &ServiceAttributes) -> Result<Option<UpdateSeen>> {
+    let services = task.world.drivers.swarm.services(&task.world.selector(&task.scope)).await?;
+    Ok(services.into_iter().find(|live| live.attributes.name == service.name).and_then(|live| live.update))
 }
 
 /// Rule 3: one data directory, one Postgres. A service that is made while a container of its predecessor is still

@@ -1,7 +1,9 @@
 //! Looking at this host: directories, files, certificates.
 
+use super::super::apply::{CERTIFICATE_MODE, KEY_MODE};
 use super::{Seen, observation};
 use crate::drivers::certificates;
+use crate::drivers::host::FileSeen;
 use crate::drivers::{Error, Result};
 use crate::model::resource::CertificateAttributes;
 use crate::model::{Attributes, Digest, Present, Resource};
@@ -24,7 +26,10 @@ pub(super) async fn look(world: &World, resources: &[&Resource]) -> Seen {
                 })
             }
             Attributes::File { path, .. } => file(world, path).await,
-            Attributes::Certificate(wanted) => certificate(world, wanted).await,
+            Attributes::Certificate(wanted) => {
+                seen.insert(resource.id.clone(), observation(certificate(world, wanted).await));
+                continue;
+            }
             Attributes::Record { .. }
             | Attributes::Network { .. }
             | Attributes::Service(_)
@@ -53,8 +58,22 @@ async fn file(world: &World, path: &str) -> Result<Option<Attributes>> {
     }))
 }
 
+/// What is wrong with the two files of a certificate that the certificate itself does not show.
+fn broken(certificate: &FileSeen, key: &FileSeen) -> Option<String> {
+    let (public, private) = (certificate.permissions, key.permissions);
+    if !certificates::key_matches(certificate.content.expose(), &key.content) {
+        Some("its key belongs to another certificate".to_owned())
+    } else if private.mode != KEY_MODE {
+        Some(format!("its key has the mode {:04o}", private.mode))
+    } else if public.mode != CERTIFICATE_MODE || (public.uid, public.gid) != (private.uid, private.gid) {
+        Some(format!("its file has the mode {:04o} or another owner than its key", public.mode))
+    } else {
+        None
+    }
+}
+
 /// A certificate without its key, or one that cannot be read, is as good as none: it is made again.
-async fn certificate(world: &World, wanted: &CertificateAttributes) -> Result<Option<Attributes>> {
+async fn certificate(world: &World, wanted: &CertificateAttributes) -> Result<Option<Present>> {
     let certificate = world.drivers.host.read(&format!("{}.crt", wanted.stem)).await?;
     let key = world.drivers.host.read(&format!("{}.key", wanted.stem)).await?;
     let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
@@ -67,7 +86,11 @@ async fn certificate(world: &World, wanted: &CertificateAttributes) -> Result<Op
         key.permissions.gid,
     );
     match inspected {
-        Ok(attributes) => Ok(Some(Attributes::Certificate(attributes))),
+        Ok(attributes) => {
+            let mut present = Present::new(Attributes::Certificate(attributes));
+            present.error = broken(&certificate, &key);
+            Ok(Some(present))
+        }
         Err(Error::Unreachable { act, why }) => Err(Error::Unreachable { act, why }),
         Err(Error::NotFound { .. } | Error::Conflict { .. } | Error::Failed { .. }) => Ok(None),
     }

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::super::swarm_words::why_not;
 use super::{Seen, present, unknown};
 use crate::drivers::certificates;
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::resource::InstanceAttributes;
 use crate::model::{Attributes, Graph, Kind, Observation, Payload, Resource, ResourceId, Secret};
 use crate::world::{InstanceEndpoints, World};
+
+/// A task that failed within this time tells why its service does not run, although another is on its way already: Swarm
+/// waits a few seconds between two of them.
+const RECENT_MS: i64 = 60_000;
 
 /// Looks at the desired instances, and through the first that serves as primary at what is inside the database.
 /// What is inside an instance that nobody wants goes with its data: there is nothing to look at.
@@ -94,8 +99,10 @@ async fn instance(world: &World, name: &str, wanted: &InstanceAttributes, seen: 
             Err(error) => Looked { observation: unknown(&error), inside: hidden(&error.to_string()) },
         },
         Ok(None) => {
-            let why = "its container is not running";
-            Looked { observation: Observation::Unknown { why: why.to_owned() }, inside: hidden(why) }
+            let since_ms = world.clock.now_ms().saturating_sub(RECENT_MS);
+            let told = why_not(world, &wanted.service, since_ms).await.map(|(_, words)| words);
+            let why = told.unwrap_or_else(|| "its container is not running".to_owned());
+            Looked { observation: Observation::Unknown { why: why.clone() }, inside: hidden(&why) }
         }
         Err(error) => Looked { observation: unknown(&error), inside: hidden(&error.to_string()) },
     }

@@ -7,7 +7,7 @@ use crate::drivers::Result;
 use crate::drivers::swarm::{Labels, NetworkSeen, ServiceSeen};
 use crate::model::{Attributes, Digest, Kind, Observation, Present, Resource, ResourceId, Scope};
 use crate::world::record;
-use crate::world::{APPLIED_LABEL, RESOURCE_LABEL, World};
+use crate::world::{APPLIED_LABEL, RESOURCE_LABEL, TASK_LABEL, World};
 
 /// Looks at everything of this scope that lives in Swarm.
 pub(super) async fn look(world: &World, scope: &Scope, resources: &[&Resource]) -> Seen {
@@ -54,6 +54,7 @@ fn by_label<T>(
 fn service(live: ServiceSeen) -> (Option<String>, Present) {
     let mut attributes = live.attributes;
     let (name, applied) = take_marks(&mut attributes.labels);
+    attributes.container_labels.remove(TASK_LABEL);
     let mut present = Present::new(Attributes::Service(Box::new(attributes)));
     present.applied = applied;
     present.object = Some(live.id);

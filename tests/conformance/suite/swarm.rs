@@ -19,7 +19,9 @@ pub(crate) async fn networks_and_configs(bench: &impl Bench) {
     let labels = bench.labels();
     let name = format!("{}-network", bench.fleet());
     assert_eq!(swarm.find_network(&name).await, Ok(None));
+    let free = swarm.free_subnets().await.unwrap().unwrap();
     let id = swarm.create_network(&name, true, &labels).await.unwrap();
+    assert!(swarm.free_subnets().await.unwrap().unwrap() < free, "it took a subnet");
     let seen = swarm.find_network(&name).await.unwrap().unwrap();
     assert_eq!((&seen.id, &seen.name, &seen.labels), (&id, &name, &labels));
     assert_eq!((seen.scope.as_str(), seen.driver.as_str(), seen.attachable), ("swarm", "overlay", true));

@@ -1,6 +1,13 @@
-//! Changes disturb as much as they must and no more, and data stays.
+//! Changes disturb as much as they must and no more, and data stays, also when the daemon is killed among them.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+
+use pgmoor::drivers::certificates::{Authority, inspect, issue};
+use pgmoor::runtime::clock::{Clock as _, SystemClock};
 
 use super::Site;
+use crate::daemon::until;
 
 /// A shop with these further keys.
 fn shop(version: &str, more: &str) -> String {
@@ -12,7 +19,8 @@ fn shop(version: &str, more: &str) -> String {
 
 #[test]
 fn changes_disturb_no_more_than_they_must() {
-    let site = Site::start(false);
+    let mut site = Site::start(false);
+    site.daemon.expect_log(&["pass failed"]);
     site.apply("shop", &shop("17.11", ""));
     site.psql("shop", "CREATE TABLE kept (x int); INSERT INTO kept VALUES (7)");
     bad_specs(&site);
@@ -20,6 +28,8 @@ fn changes_disturb_no_more_than_they_must() {
     restarts_once(&site);
     contents(&site);
     replaces(&site);
+    renews(&site);
+    is_killed_and_goes_on(&mut site);
 }
 
 fn bad_specs(site: &Site) {
@@ -80,4 +90,63 @@ fn replaces(site: &Site) {
     assert!(site.psql("shop", "SHOW server_version").starts_with("17.12"), "{}", site.daemon.log());
     assert_ne!(site.container(&site.service("shop")).unwrap(), moved, "another image is another container");
     assert_eq!(site.psql("shop", "SELECT x FROM kept"), "7");
+}
+
+/// A certificate in the last third of its life is renewed by a reload: a client is shown the new one.
+fn renews(site: &Site) {
+    const AGE_S: i64 = 300 * 24 * 3600;
+    let started = site.postmaster("shop");
+    let fleet = site.records().fleet.unwrap();
+    let instance = site.credentials("shop").instances[0].instance.to_string();
+    let stem = site.data_dir().join("instances").join(instance).join("certificates/server");
+    let (certificate, key) = (stem.with_extension("crt"), stem.with_extension("key"));
+    let now_s = SystemClock::new().now_s();
+    let owner = std::fs::metadata(&certificate).unwrap();
+    let text = std::fs::read_to_string(&certificate).unwrap();
+    let stem = stem.to_string_lossy();
+    let attributes = inspect(&stem, &text, &fleet.ca_certificate_pem, now_s, owner.uid(), owner.gid()).unwrap();
+    let authority = Authority { certificate_pem: fleet.ca_certificate_pem, key_pem: fleet.ca_key_pem };
+    let aged = issue(&authority, &attributes, now_s - AGE_S).unwrap();
+    // Into the files that are there, so that their owner and their mode stay.
+    std::fs::write(&key, aged.key_pem.expose()).unwrap();
+    std::fs::write(&certificate, &aged.certificate_pem).unwrap();
+    until("the certificate is renewed", || {
+        let now = std::fs::read_to_string(&certificate).unwrap();
+        now != aged.certificate_pem && shown(site) == serial(&now)
+    });
+    assert_eq!(site.postmaster("shop"), started, "a renewed certificate is loaded, nothing restarts");
+}
+
+/// The serial number of the certificate that a client is shown.
+fn shown(site: &Site) -> String {
+    let access = &site.credentials("shop").instances[0];
+    let at = format!("{}:{}", access.address, access.port.unwrap());
+    let output = Command::new("openssl").args(["s_client", "-starttls", "postgres", "-connect", &at]).output().unwrap();
+    serial(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn serial(certificate: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("certificate");
+    std::fs::write(&file, certificate).unwrap();
+    let output = Command::new("openssl").args(["x509", "-noout", "-serial", "-in"]).arg(&file).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The embedded broker dies with the daemon and keeps nothing: what was accepted is in the store.
+fn is_killed_and_goes_on(site: &mut Site) {
+    let spec = shop("17.12", "").replace(r#""port": 0"#, &format!(r#""port": {}"#, crate::daemon::free_port()));
+    let digest = site.daemon.publish(&site.id("shop"), &spec);
+    let accepted =
+        |status: &serde_json::Value| status["verdict"]["digest"] == digest && status["verdict"]["result"] == "accepted";
+    site.daemon.wait_status(&site.id("shop"), "the spec is accepted", accepted);
+    site.kill();
+    site.daemon.start_again();
+    site.daemon.wait_status(&site.id("shop"), "the change is carried out", |status| {
+        status["state"] == "available" && status["observed"]["digest"] == digest
+    });
+    assert_eq!(site.psql("shop", "SELECT x FROM kept"), "7");
+    let topic = format!("databases/{}/spec", site.id("shop"));
+    assert_eq!(site.daemon.wire_as("somebody new").retained(&topic), spec, "the spec stands on its topic again");
+    assert_eq!(site.names("service").len(), 2, "etcd and the shop: nothing twice");
 }

@@ -1,9 +1,15 @@
 //! What a person does, end to end: the real program, real Docker, plain messages and psql.
 
+mod approve;
+mod brokers;
 mod change;
+mod checks;
 mod create;
 mod delete;
+mod drift;
+mod explain;
 mod kill;
+mod secrets;
 mod site;
 
 use site::Site;

@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pgmoor::domain::credentials::Credentials;
+use pgmoor::drivers::seal::FleetKey;
+use pgmoor::drivers::swarm::{DEFAULT_SOCKET, Docker};
+use pgmoor::model::FleetId;
+use pgmoor::world::record;
 
 use crate::daemon::{Daemon, Options, until};
 use crate::docker::{Sweep, docker};
@@ -27,7 +31,20 @@ impl Drop for Site {
 impl Site {
     /// A daemon with its own broker, or with a mosquitto.
     pub(super) fn start(mosquitto: bool) -> Self {
-        let daemon = Daemon::start(Options { drivers: "docker", mosquitto });
+        Self::start_with(mosquitto, &[])
+    }
+
+    /// The same with more settings.
+    pub(super) fn start_with(mosquitto: bool, more: &[&str]) -> Self {
+        Self::of(Daemon::start_with(Options { drivers: "docker", mosquitto, guarded: false }, more))
+    }
+
+    /// A daemon with a mosquitto as we ship it, with users and access list.
+    pub(super) fn start_guarded() -> Self {
+        Self::of(Daemon::start(Options { drivers: "docker", mosquitto: true, guarded: true }))
+    }
+
+    fn of(daemon: Daemon) -> Self {
         let fleet = daemon.wire.root.rsplit('/').next().unwrap().to_owned();
         Self { daemon, fleet }
     }
@@ -152,13 +169,33 @@ impl Site {
         });
     }
 
-    /// Every text that must stand nowhere: the passwords in the credentials files and in every `patroni.yml`.
+    /// The containers of this fleet, also those that ended.
+    pub(super) fn containers(&self) -> Vec<Container> {
+        let told = |id: String| {
+            let format =
+                "{{.State.StartedAt}} {{.Name}}: {{.State.Status}}, exit code {{.State.ExitCode}} {{.State.Error}}";
+            let mut told = docker(&["inspect", "--format", format, &id]).unwrap_or_default();
+            // Docker's way to say never.
+            let ever_ran = !told.starts_with("0001-");
+            if !told.contains(": running,") {
+                told.push_str(&docker(&["logs", "--tail", "20", &id]).unwrap_or_default());
+            }
+            Container { ever_ran, told }
+        };
+        self.objects("container").into_iter().map(told).collect()
+    }
+
+    /// What Swarm holds of the fleet, opened with the fleet's key.
+    pub(super) fn records(&self) -> record::Found {
+        let fleet = FleetId::parse(&self.fleet).unwrap();
+        let key = FleetKey::load_or_create(&self.data_dir().join("fleet.key")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(record::find(&Docker::new(DEFAULT_SOCKET), &key, &fleet)).unwrap()
+    }
+
+    /// The passwords of users, and those of every `patroni.yml`.
     pub(super) fn secrets(&self) -> Vec<String> {
-        let mut secrets = Vec::new();
-        for file in entries(&self.data_dir().join("credentials")) {
-            let credentials: Credentials = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-            secrets.extend(credentials.passwords.values().map(|password| password.expose().to_owned()));
-        }
+        let mut secrets = self.passwords();
         for instance in entries(&self.data_dir().join("instances")) {
             let text = std::fs::read_to_string(instance.join("configs/patroni.yml")).unwrap();
             let lines = text.lines().filter_map(|line| line.trim().strip_prefix("password: "));
@@ -167,10 +204,30 @@ impl Site {
         secrets.sort();
         secrets
     }
+
+    /// The passwords of users, by what the credentials files say.
+    pub(super) fn passwords(&self) -> Vec<String> {
+        let mut passwords = Vec::new();
+        for file in entries(&self.data_dir().join("credentials")) {
+            let credentials: Credentials = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+            passwords.extend(credentials.passwords.values().map(|password| password.expose().to_owned()));
+        }
+        passwords.sort();
+        passwords
+    }
+}
+
+/// A container, running or not.
+#[derive(Debug)]
+pub(super) struct Container {
+    /// Whether its program was ever started.
+    pub(super) ever_ran: bool,
+    /// When it started, its name, and how it is or ended.
+    pub(super) told: String,
 }
 
 /// What is in a directory; nothing when it is not there.
-fn entries(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
 }

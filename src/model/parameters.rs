@@ -1,7 +1,7 @@
 //! Which parameters of PostgreSQL 17 take effect only at a start of the server.
 //!
-//! Invariant: the list is a forecast for people. Whether Postgres really waits for a restart is observed
-//! (`pending_restart`), and only that restarts it.
+//! Invariant: the list is a forecast for people (and what the in-memory Postgres goes by). Whether the real one waits
+//! for a restart is observed (`pending_restart`), and only that restarts it.
 
 /// Parameters of context `postmaster`, sorted: `postgres --describe-config` of PostgreSQL 17, and the three that it
 /// does not list (`config_file`, `debug_io_direct`, `ignore_invalid_pages`).

@@ -1,0 +1,5 @@
+//! Passes over an in-memory world, with a hand in it that is not pgmoor's.
+
+mod drift;
+mod hands_off;
+mod site;

@@ -1,0 +1,441 @@
+//! One seed: what the user does, what fails, and what must hold at the end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pgmoor::drivers::fake::System;
+
+use crate::broker::Memory;
+use crate::dice::Dice;
+use crate::disk::Failure;
+use crate::invariants::{self, Invariant, always, unsettled};
+use crate::planted::Plant;
+use crate::site::{DATABASES, Daemon, Manner, Site};
+use crate::words::Word;
+
+/// Once the faults have stopped, all must be as asked within this: the longest deadline of a step, and the longest
+/// back-off after it, twice.
+const CONVERGES_WITHIN: Duration = Duration::from_secs(2 * (300 + 120));
+/// How long it is watched afterwards: more than two ticks.
+const WATCHED: Duration = Duration::from_secs(40);
+/// Two looks at what must always hold.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How a seed ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Promises that were broken.
+    pub(crate) breaches: BTreeMap<Invariant, String>,
+    /// What happened.
+    pub(crate) trace: Vec<String>,
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, plant: Plant) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let dice = Dice::new(seed, 0);
+        // One seed in five lets deleted data go for good while it runs.
+        let grace_s = if dice.percent(20) { 30 } else { 24 * 3600 };
+        let site = Site::new(Manner { seed, plant, grace_s, embedded: false }).await;
+        if grace_s < 3600 {
+            site.allow_purge();
+        }
+        let story = Story {
+            site: site.clone(),
+            dice,
+            daemon: None,
+            memory: invariants::Memory::default(),
+            numbered: seed.is_multiple_of(2),
+            counter: 0,
+            rewound: false,
+            lost: false,
+        };
+        Box::pin(story.tell()).await;
+        Outcome { breaches: site.breaches.all(), trace: site.trace.lines() }
+    })
+}
+
+struct Story {
+    site: Site,
+    dice: Dice,
+    daemon: Option<Daemon>,
+    memory: invariants::Memory,
+    /// Whether specs carry a generation.
+    numbered: bool,
+    counter: u64,
+    /// The broker once came back with an older memory.
+    rewound: bool,
+    /// The store was lost once.
+    lost: bool,
+}
+
+impl Story {
+    async fn tell(mut self) {
+        self.daemon = Some(self.site.start());
+        self.pass(self.dice.time(0, 8000)).await;
+        for _ in 0..6 + self.dice.below(9) {
+            self.act().await;
+            let pause = if self.dice.percent(40) { self.dice.time(0, 800) } else { self.dice.time(0, 20_000) };
+            self.pass(pause).await;
+        }
+        self.calm().await;
+        self.ends_well().await;
+        if let Some(daemon) = self.daemon.take() {
+            daemon.stop(&self.site).await;
+        }
+        invariants::at_the_end(&self.site, &mut self.memory);
+    }
+
+    /// Time passes; a daemon that ended is started again, as systemd does.
+    async fn pass(&mut self, time: Duration) {
+        let mut left = time;
+        loop {
+            let step = left.min(LOOK_EVERY);
+            tokio::time::sleep(step).await;
+            always(&self.site, &mut self.memory);
+            if let Some(why) = self.daemon.as_mut().and_then(Daemon::ended) {
+                self.site.trace.say(format!("the daemon ended: {why}"));
+                if let Some(daemon) = self.daemon.take() {
+                    daemon.kill(&self.site).await;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.daemon = Some(self.site.start());
+            }
+            left = left.saturating_sub(step);
+            if left.is_zero() {
+                return;
+            }
+        }
+    }
+
+    fn database(&self) -> &'static str {
+        // The first is spoken of more often, so that more happens to one.
+        DATABASES.get(usize::from(self.dice.percent(30))).copied().unwrap_or("crm")
+    }
+
+    async fn act(&mut self) {
+        match self.dice.below(100) {
+            0..=24 => self.speak(),
+            25..=34 => {
+                self.speak();
+                self.pass(self.dice.time(0, 60)).await;
+                self.kill().await;
+            }
+            35..=42 => self.kill().await,
+            43..=46 => self.lose_store().await,
+            47..=50 => self.power_cut().await,
+            51..=62 => self.broker().await,
+            63..=72 => self.drift(),
+            73..=82 => self.cut_off().await,
+            83..=87 => self.jump(),
+            88..=92 => self.disk().await,
+            _ => self.write_row(),
+        }
+    }
+
+    // ---- the user ----
+
+    fn publish(&mut self, database: &str, payload: &[u8], word: Word) {
+        let topic = self.site.topic(&format!("databases/{database}/spec"));
+        self.site.trace.say(format!("user: {database} {}", String::from_utf8_lossy(payload)));
+        if self.dice.percent(25) {
+            self.site.trace.say("the broker saves");
+            self.site.broker.save();
+        }
+        let bad = matches!(word, Word::Bad(_));
+        self.site.words.say(database, word);
+        if bad && !self.site.observed(database) {
+            // It takes the place of the good one before it, which nobody has judged yet.
+            self.site.words.change(database, |wish| wish.uncertain = true);
+        }
+        self.site.broker.publish(&topic, payload, true);
+        if !self.site.broker.has_session() && payload.is_empty() {
+            // Nobody is told of it later: the daemon sees only that the broker has no spec, which is no delete.
+            self.site.words.change(database, |wish| wish.uncertain = true);
+        }
+    }
+
+    fn speak(&mut self) {
+        let database = self.database();
+        match self.dice.below(100) {
+            0..=54 => {
+                let spec = self.spec(database);
+                self.publish(database, spec.as_bytes(), Word::Good(spec.clone()));
+            }
+            55..=64 => {
+                self.counter += 1;
+                let bad =
+                    format!(r#"{{"database_name": "app", "port": 70000, "client_token": "bad-{}"}}"#, self.counter);
+                self.publish(database, bad.as_bytes(), Word::Bad(bad.clone()));
+            }
+            65..=79 => self.publish(database, br#"{"deleted": true}"#, Word::Delete),
+            80..=91 => self.publish(database, b"", Word::Clear),
+            _ => {
+                let topic = self.site.topic(&format!("databases/{database}/spec"));
+                if self.site.broker.retained(&topic).is_some() {
+                    self.site.trace.say(format!("user: {database} an empty publish that is not retained"));
+                    self.site.broker.publish(&topic, b"", false);
+                }
+            }
+        }
+    }
+
+    /// A good spec: a new one, or one from before.
+    fn spec(&mut self, database: &str) -> String {
+        if let Some(spec) = self.site.words.of(database).spec.filter(|_| !self.numbered && self.dice.percent(10)) {
+            return spec;
+        }
+        self.counter += 1;
+        let number = self.counter;
+        let mut users = r#"{"username": "app", "db_owner": true, "attributes": ["LOGIN"]}"#.to_owned();
+        if self.dice.percent(50) {
+            users += &format!(r#", {{"username": "u{}", "attributes": ["LOGIN"]}}"#, number % 3);
+        }
+        let mut fields = vec![
+            r#""database_name": "app""#.to_owned(),
+            r#""memory": "256MiB""#.to_owned(),
+            format!(r#""database_users": [{users}]"#),
+            format!(r#""postgresql_conf": {{"work_mem": "{}MB"}}"#, 4 + number),
+        ];
+        if self.dice.percent(30) {
+            let port = if self.dice.percent(50) { 0 } else { 15_000 + number };
+            fields.push(format!(r#""port": {port}"#));
+        }
+        if self.numbered {
+            fields.push(format!(r#""generation": {number}"#));
+        }
+        format!("{{{}}}", fields.join(", "))
+    }
+
+    fn write_row(&mut self) {
+        let database = self.database();
+        self.counter += 1;
+        let row = format!("row {}", self.counter);
+        let name = format!("postgres-{database}-n1-");
+        let look = self.site.world.look();
+        let Some(service) = look.services.keys().find(|service| service.starts_with(&name)) else { return };
+        if self.site.world.write_row(service, "app", &row) {
+            self.site.trace.say(format!("user: writes {row} to {database}"));
+            self.site.words.change(database, |wish| wish.rows.push(row));
+        }
+    }
+
+    // ---- what fails ----
+
+    /// A fault takes memory away: what only that memory held is said again once all is calm.
+    fn forget(&self, lost: impl Fn(&str) -> bool) {
+        for database in DATABASES {
+            let topic = self.site.topic(&format!("databases/{database}/spec"));
+            if lost(&topic) {
+                self.site.words.change(database, |wish| wish.uncertain = true);
+            }
+        }
+    }
+
+    async fn kill(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            if self.dice.percent(20) {
+                daemon.stop(&self.site).await;
+            } else {
+                daemon.kill(&self.site).await;
+            }
+        }
+        self.come_back().await;
+    }
+
+    /// Things happen while it is away.
+    async fn come_back(&mut self) {
+        for _ in 0..self.dice.below(3) {
+            match self.dice.below(3) {
+                0 => self.speak(),
+                1 => self.drift(),
+                _ => {}
+            }
+        }
+        self.pass(self.dice.time(0, 5000)).await;
+        self.daemon = Some(self.site.start());
+    }
+
+    async fn lose_store(&mut self) {
+        self.site.trace.say("the store is lost");
+        self.lost = true;
+        if let Some(daemon) = self.daemon.take() {
+            daemon.kill(&self.site).await;
+        }
+        self.site.disk.wipe();
+        // What was acknowledged and stood in the store alone: anything but the spec that the broker still holds.
+        let (broker, words, rewound) = (self.site.broker.clone(), self.site.words.clone(), self.rewound);
+        self.forget(|topic| {
+            let retained = broker.retained(topic);
+            let wish = DATABASES.iter().find(|database| topic.contains(&format!("/{database}/"))).map(|d| words.of(d));
+            let says = match wish.and_then(|wish| wish.word) {
+                Some(Word::Good(spec)) => Some(spec.into_bytes()),
+                Some(Word::Delete) => Some(br#"{"deleted": true}"#.to_vec()),
+                Some(Word::Bad(_) | Word::Clear) | None => None,
+            };
+            rewound || says.is_none() || says != retained
+        });
+        self.come_back().await;
+    }
+
+    async fn power_cut(&mut self) {
+        self.site.trace.say("the host loses its power");
+        if let Some(daemon) = self.daemon.take() {
+            daemon.kill(&self.site).await;
+        }
+        self.site.disk.power_loss(&self.dice);
+        self.site.world.restart_host();
+        self.come_back().await;
+    }
+
+    async fn broker(&mut self) {
+        let memory = match self.dice.below(10) {
+            0..=4 => Memory::Kept,
+            5 | 6 => Memory::Lost,
+            _ => Memory::Older,
+        };
+        if self.dice.percent(40) {
+            self.site.trace.say("the broker saves");
+            self.site.broker.save();
+            return;
+        }
+        self.site.trace.say(format!("the broker goes down, memory {memory:?}"));
+        if memory != Memory::Kept {
+            let unacknowledged = self.site.broker.unacknowledged();
+            let (away, lost) = (!self.site.broker.has_session(), self.lost && memory == Memory::Older);
+            self.forget(|topic| away || lost || unacknowledged.contains(topic));
+        }
+        self.rewound |= memory == Memory::Older;
+        self.site.broker.down(memory);
+        self.pass(self.dice.time(0, 15_000)).await;
+        self.site.trace.say("the broker is back");
+        self.site.broker.up();
+    }
+
+    /// Somebody changes things by hand, or something crashes.
+    fn drift(&mut self) {
+        let look = self.site.world.look();
+        let services: Vec<String> = look.services.keys().cloned().collect();
+        let Some(service) = self.dice.one_of(&services).cloned() else { return };
+        let world = &self.site.world;
+        let what = match self.dice.below(6) {
+            0 | 1 => format!("docker service rm {service}: {}", world.remove_service_by_hand(&service)),
+            2 => {
+                let edited = world.edit_service(&service, |service| {
+                    service.env.insert("EDITED".to_owned(), "by hand".to_owned());
+                });
+                format!("docker service update {service}: {edited}")
+            }
+            3 => {
+                let files: Vec<String> = look
+                    .files
+                    .into_iter()
+                    .filter(|path| path.contains("/configs/") || path.contains("/certificates/"))
+                    .collect();
+                match self.dice.one_of(&files) {
+                    Some(path) => format!("rm {path}: {}", world.remove_file_by_hand(path)),
+                    None => "nothing".to_owned(),
+                }
+            }
+            4 => format!("crash {service}: {}", world.crash(&service)),
+            _ => {
+                let role = format!("u{}", self.dice.below(3));
+                format!("drop role {role} in {service}: {}", world.drop_role_by_hand(&service, &role))
+            }
+        };
+        self.site.trace.say(format!("by hand: {what}"));
+    }
+
+    async fn cut_off(&mut self) {
+        let systems = [System::Swarm, System::Host, System::Etcd, System::Patroni, System::Postgres];
+        let Some(system) = self.dice.one_of(&systems).copied() else { return };
+        self.site.trace.say(format!("{system:?} does not answer"));
+        self.site.world.unreachable(system, true);
+        self.pass(self.dice.time(500, 40_000)).await;
+        if self.dice.percent(30) {
+            self.speak();
+            self.drift();
+            self.pass(self.dice.time(500, 10_000)).await;
+        }
+        self.site.trace.say(format!("{system:?} answers again"));
+        self.site.world.unreachable(system, false);
+    }
+
+    fn jump(&mut self) {
+        let by_s = match self.dice.below(10) {
+            0 => {
+                // Deleted data may be past its time then.
+                self.site.allow_purge();
+                3 * 24 * 3600
+            }
+            1 => -365 * 24 * 3600,
+            _ => i64::try_from(self.dice.below(600)).unwrap_or(0) - 300,
+        };
+        self.site.trace.say(format!("the clock jumps by {by_s} s"));
+        self.site.clock.jump(by_s * 1000);
+        DATABASES.iter().for_each(|database| self.site.words.change(database, |wish| wish.jumped = true));
+    }
+
+    async fn disk(&mut self) {
+        if self.dice.percent(50) {
+            let (number, failure) = (
+                self.site.disk.syncs() + 1 + self.dice.below(12),
+                if self.dice.percent(50) { Failure::Lost } else { Failure::Untold },
+            );
+            self.site.trace.say(format!("sync {number} will fail: {failure:?}"));
+            self.site.disk.fail_sync(number, failure);
+        } else {
+            self.site.trace.say("the disk is full");
+            self.site.disk.full(true);
+            self.pass(self.dice.time(500, 20_000)).await;
+            self.site.trace.say("the disk has room again");
+            self.site.disk.full(false);
+        }
+    }
+
+    // ---- the end ----
+
+    /// The faults stop, and a user whose word was lost says it again.
+    async fn calm(&mut self) {
+        self.site.trace.say("the faults stop");
+        self.site.weather.calm();
+        self.site.disk.full(false);
+        self.site.disk.fail_sync(0, Failure::Lost);
+        self.site.broker.up();
+        self.site.broker.calm();
+        for (database, wish) in self.site.words.all() {
+            if !wish.uncertain {
+                continue;
+            }
+            match wish.spec {
+                Some(spec) => self.publish(&database, spec.as_bytes(), Word::Good(spec.clone())),
+                None => self.publish(&database, br#"{"deleted": true}"#, Word::Delete),
+            }
+        }
+        self.pass(Duration::from_secs(1)).await;
+    }
+
+    async fn ends_well(&mut self) {
+        let mut waited = Duration::ZERO;
+        while let Some(why) = unsettled(&self.site) {
+            if waited >= CONVERGES_WITHIN {
+                self.site.breaches.found(Invariant::Converges, why);
+                return;
+            }
+            self.pass(Duration::from_secs(4)).await;
+            waited += Duration::from_secs(4);
+        }
+        self.site.trace.say("all is as it was asked for");
+        // A reload that was just ordered, a purge that was just begun: one tick for what goes on behind the plan.
+        self.pass(Duration::from_secs(20)).await;
+        let before = self.site.weather.changes();
+        self.pass(WATCHED).await;
+        if self.site.weather.changes() != before {
+            self.site.breaches.found(Invariant::Quiet, "something is still done although nothing is to do".to_owned());
+        }
+        if let Some(why) = unsettled(&self.site) {
+            self.site.breaches.found(Invariant::Converges, format!("it did not stay so: {why}"));
+        }
+    }
+}

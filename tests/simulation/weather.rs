@@ -1,0 +1,125 @@
+//! What goes wrong with the calls of a daemon to its world, and what is watched at each of them.
+//!
+//! A call may be slow, may not happen, or may happen without an answer. In calm weather none does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use pgmoor::drivers::fake::{CallSeen, Fate, Fates, Mishap, System};
+
+use crate::dice::Dice;
+use crate::invariants::{Breaches, Invariant};
+use crate::trace::Trace;
+use crate::words::Words;
+
+/// Calls that change nothing.
+const READS: [&str; 29] = [
+    "swarm.engine",
+    "swarm.services",
+    "swarm.tasks",
+    "swarm.log",
+    "swarm.networks",
+    "swarm.find_network",
+    "swarm.free_subnets",
+    "swarm.configs",
+    "swarm.containers",
+    "swarm.containers_mounting",
+    "swarm.image",
+    "swarm.events",
+    "host.directory",
+    "host.list",
+    "host.read",
+    "host.port_is_free",
+    "host.exists",
+    "host.disk",
+    "etcd.authentication",
+    "etcd.users",
+    "etcd.user",
+    "etcd.get",
+    "etcd.keys",
+    "patroni.status",
+    "postgres.server",
+    "postgres.roles",
+    "postgres.databases",
+    "postgres.extensions",
+    "postgres.scripts_done",
+];
+
+/// The switch and the counter that others see. Clones are the same weather.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Weather {
+    calm: Arc<AtomicBool>,
+    changes: Arc<AtomicU64>,
+}
+
+impl Weather {
+    /// Nothing goes wrong from now on.
+    pub(crate) fn calm(&self) {
+        self.calm.store(true, Ordering::SeqCst);
+    }
+
+    /// Calls so far that change something, purges aside.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+}
+
+/// Rules over one world.
+pub(crate) struct Ruler {
+    pub(crate) weather: Weather,
+    pub(crate) dice: Dice,
+    pub(crate) trace: Trace,
+    pub(crate) words: Words,
+    pub(crate) breaches: Breaches,
+}
+
+impl Fates for Ruler {
+    fn of(&mut self, _system: System, call: &CallSeen) -> Fate {
+        let reads = READS.contains(&call.name);
+        let fate = if self.weather.calm.load(Ordering::SeqCst) {
+            Fate { before: self.dice.time(0, 3), ..Fate::default() }
+        } else {
+            self.stormy(reads)
+        };
+        if !reads {
+            // A purge comes when its time has come, however quiet it is.
+            let purges = call.act.contains("/trash/") || call.name == "swarm.remove_config";
+            self.weather.changes.fetch_add(u64::from(!purges), Ordering::SeqCst);
+            let mishap = fate.mishap.map(|mishap| format!(" ({mishap:?})")).unwrap_or_default();
+            self.trace.say(format!("call {}: {}{mishap}", call.name, call.act));
+            self.watch(call);
+        }
+        fate
+    }
+}
+
+impl Ruler {
+    fn stormy(&self, reads: bool) -> Fate {
+        let mut fate = Fate { before: self.dice.time(0, 10), after: self.dice.time(0, 10), mishap: None };
+        fate.mishap = match self.dice.below(100) {
+            0..=2 => Some(Mishap::Lost),
+            3 | 4 if !reads => Some(Mishap::Unheard),
+            5 if !reads => Some(Mishap::Failed),
+            _ => None,
+        };
+        // One in four of those that get no answer takes its deadline to find that out.
+        if fate.mishap == Some(Mishap::Lost) && self.dice.percent(25) {
+            fate.before = Duration::from_secs(10);
+        }
+        fate
+    }
+
+    /// No data directory goes without a delete, and none goes for good before its time.
+    fn watch(&self, call: &CallSeen) {
+        if call.name != "host.move_directory" && call.name != "host.remove_directory" {
+            return;
+        }
+        let purges = call.name == "host.remove_directory" && call.act.contains("/trash/");
+        let trashes = call.name == "host.move_directory" && call.act.contains(" to /var/lib/pgmoor/trash");
+        let Some(database) = self.words.database_in(&call.act) else { return };
+        if (purges || trashes) && !self.words.deleted(&database, purges) {
+            self.breaches.found(Invariant::DataKept, format!("{}, which nobody asked for", call.act));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the user said of each database, and what must follow from it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pgmoor::runtime::SharedClock;
+
+/// The last thing said of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// A good spec.
+    Good(String),
+    /// One that must be refused.
+    Bad(String),
+    /// `{"deleted": true}`.
+    Delete,
+    /// The topic was cleared.
+    Clear,
+}
+
+/// One database, as its user sees it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wish {
+    /// The last word.
+    pub(crate) word: Option<Word>,
+    /// The spec that shall hold; none: there shall be no such database.
+    pub(crate) spec: Option<String>,
+    /// Wall times of the deletes, milliseconds.
+    pub(crate) deletes: Vec<i64>,
+    /// A fault may have lost the last word for good: its user says it again.
+    pub(crate) uncertain: bool,
+    /// The clock was set since: the grace period cannot be told from it any more.
+    pub(crate) jumped: bool,
+    /// What its user wrote and was told is there.
+    pub(crate) rows: Vec<String>,
+}
+
+/// All wishes. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Words {
+    wishes: Arc<Mutex<BTreeMap<String, Wish>>>,
+    grace_s: u32,
+    clock: SharedClock,
+}
+
+impl Words {
+    /// Nothing was said of these databases yet.
+    pub(crate) fn new(databases: &[&str], grace_s: u32, clock: SharedClock) -> Self {
+        let wishes = databases.iter().map(|database| ((*database).to_owned(), Wish::default())).collect();
+        Self { wishes: Arc::new(Mutex::new(wishes)), grace_s, clock }
+    }
+
+    fn wishes(&self) -> MutexGuard<'_, BTreeMap<String, Wish>> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them as they are now.
+    pub(crate) fn all(&self) -> BTreeMap<String, Wish> {
+        self.wishes().clone()
+    }
+
+    /// One of them.
+    pub(crate) fn of(&self, database: &str) -> Wish {
+        self.wishes().get(database).cloned().unwrap_or_default()
+    }
+
+    /// Changes one.
+    pub(crate) fn change(&self, database: &str, change: impl FnOnce(&mut Wish)) {
+        if let Some(wish) = self.wishes().get_mut(database) {
+            change(wish);
+        }
+    }
+
+    /// Something was said.
+    pub(crate) fn say(&self, database: &str, word: Word) {
+        let now_ms = self.clock.now_ms();
+        self.change(database, |wish| {
+            match &word {
+                Word::Good(spec) => wish.spec = Some(spec.clone()),
+                Word::Bad(_) => {}
+                Word::Delete | Word::Clear => {
+                    wish.spec = None;
+                    wish.deletes.push(now_ms);
+                }
+            }
+            wish.uncertain = false;
+            wish.word = Some(word);
+        });
+    }
+
+    /// The database whose instance a path or a text is about.
+    pub(crate) fn database_in(&self, text: &str) -> Option<String> {
+        self.wishes().keys().find(|database| text.contains(&format!("/{database}-n1-"))).cloned()
+    }
+
+    /// Whether a delete was asked for; with `purged`, so long ago that the grace period may be over.
+    pub(crate) fn deleted(&self, database: &str, purged: bool) -> bool {
+        // A record knows whole seconds.
+        let oldest_ms = self.clock.now_ms() - i64::from(self.grace_s) * 1000 + 1000;
+        let wish = self.of(database);
+        wish.deletes.iter().any(|at_ms| !purged || wish.jumped || *at_ms <= oldest_ms)
+    }
+}
