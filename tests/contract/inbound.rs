@@ -77,7 +77,14 @@ impl Link {
                     self.handle.ack(delivery.ack);
                     taken.push(delivery);
                 }
-                done = &mut other => return (taken, done),
+                done = &mut other => {
+                    // What came before its last marker is in the channel by now, but not yet all taken from it.
+                    while let Ok(delivery) = self.arriving.try_recv() {
+                        self.handle.ack(delivery.ack);
+                        taken.push(delivery);
+                    }
+                    return (taken, done);
+                }
             }
         }
     }
