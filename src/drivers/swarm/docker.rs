@@ -301,7 +301,10 @@ impl Swarm for Docker {
         let act = "count Swarm's subnets";
         let info = self.connection.call(act, Missing::Failed, |docker| async move { docker.info().await }).await?;
         let Some(cluster) = info.swarm.and_then(|swarm| swarm.cluster) else { return Ok(None) };
-        let (Some(pools), Some(size)) = (cluster.default_addr_pool, cluster.subnet_size) else { return Ok(None) };
+        let Some(size) = cluster.subnet_size else { return Ok(None) };
+        // An engine whose Swarm was made without pools names none, and takes Docker's own.
+        let named = cluster.default_addr_pool.filter(|pools| !pools.is_empty());
+        let pools = named.unwrap_or_else(|| vec![subnets::DEFAULT_POOL.to_owned()]);
         let networks = self
             .connection
             .call(act, Missing::Failed, |docker| async move { docker.list_networks(None::<ListNetworksOptions>).await })

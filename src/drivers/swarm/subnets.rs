@@ -3,6 +3,9 @@
 
 use std::net::Ipv4Addr;
 
+/// What `docker swarm init` takes when nobody says `--default-addr-pool` (its own documentation).
+pub(super) const DEFAULT_POOL: &str = "10.0.0.0/8";
+
 /// A block of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Block {
