@@ -241,7 +241,7 @@ impl SessionStore for NothingOnItsWay {
             client_id: key.client_id().to_owned(),
             clean_start: false,
             session_expiry_interval: None,
-            outgoing_inflight_upper_limit: None,
+            outgoing_inflight_upper_limit: Some(super::options::IN_FLIGHT_MAX),
             ack_mode: PersistedAckMode::Manual,
             last_pkid: 0,
             last_puback: 0,

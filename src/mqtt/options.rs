@@ -23,6 +23,10 @@ const PACKET_BYTES: (u64, u64) = (16 * 1024, 16 * 1024 * 1024);
 /// Shortest and longest keep-alive in seconds: what MQTT can say, and more than never.
 const KEEP_ALIVE_S: (u64, u64) = (1, 65_535);
 
+/// Publishes on their way at once, at most. The client walks all its places several times for each packet: with the
+/// 65,535 that MQTT allows, most of a resync was spent on that.
+pub(super) const IN_FLIGHT_MAX: u16 = 1000;
+
 /// How long a connection may take until its CONNACK.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -176,6 +180,7 @@ impl Options {
         options.set_keep_alive(keep_alive_s);
         options.set_clean_start(true);
         options.set_max_packet_size(Some(self.packet_bytes_max));
+        options.set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX);
         options.set_connect_timeout(CONNECT_TIMEOUT);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
