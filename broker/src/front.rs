@@ -21,6 +21,11 @@ use crate::passwords::{Verifier, fresh_secret};
 use crate::splice::{PATIENCE, Terms, splice};
 use crate::{Error, Options, tls};
 
+/// How long the seat of a connection that had a will stays taken after it. rumqttd closes the connection first and asks
+/// its router for the will a timer's tick later, by client id alone: a successor that is through by then would have its
+/// own will published, and none left.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// Handshakes that run at one time, on top of the connections that are through:
 /// strangers who say nothing can hold these places and no others.
 const HANDSHAKES: usize = 256;
@@ -260,6 +265,9 @@ impl Shared {
         }
         if seat.leave().is_cancelled() {
             tracing::info!(%peer, "a newer connection with the same client id took over");
+        }
+        if has_will {
+            sleep(LAST_WORD).await;
         }
         // First the place: the newer connection that waits for the seat needs one.
         drop(place);
