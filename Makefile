@@ -75,9 +75,9 @@ demo-down: ## removes what the demo created, from the list it kept
 	@deploy/scripts/demo-down
 
 bench: export PGMOOR_CATALOGUE = $(CURDIR)/.state/catalogue.json
-bench: setup ## name, value, unit; BENCH_ROUNDS times a database by message and one by hand (5)
+bench: setup-test ## name, value, unit; FLEET_SPECS (10000) specs at once, BENCH_ROUNDS (5) by message and by hand
 	@deploy/images/build
-	$(CARGO) bench --locked --bench plan --bench first_sql
+	$(CARGO) bench --locked --bench plan --bench fleet --bench first_sql
 
 fuzz: setup-check ## any bytes as specs, topics and hba lines, each for FUZZ_SECONDS (60)
 	@deploy/scripts/setup --fuzz

@@ -1,14 +1,20 @@
 //! What a fleet costs: many specs at once, starting, standing still, and looking at everything. Prints `name value unit`.
 //!
 //! The daemon is the whole program on the drivers of the in-memory world, with a store on the disk and a mosquitto beside
-//! it. The databases of that world are part of its memory: what is printed is the upper bound.
+//! it, set up as `broker/mosquitto/` ships it (without passwords). The databases of that world are part of its memory and
+//! of its work: what is printed is the upper bound.
 //!
-//! - `specs_*`: `FLEET_SPECS` (10,000) retained specs, from the first publish to the last status that says `accepted`,
-//!   against a bare subscriber of the same messages on the same broker, taking turns; peak memory of the daemon.
+//! - `specs_*`: `FLEET_SPECS` (10,000) retained specs, from the first publish to the last event that says `accepted`,
+//!   against a bare subscriber of the same messages on the same broker: one run before and one after, of which the mean
+//!   counts. Then the time until every `status` says so too, and the peak memory of the daemon until then.
 //! - `start_to_subscribed`: from the start of the process to the message that says it listens, against a bare client
 //!   that connects, subscribes and hears its own message.
 //! - `idle_*`: resident memory and processor of a daemon with 1 and with 1,000 databases that stand as desired.
-//! - `sweep_*`: processor seconds of one look at every one of the databases of `specs_*`, which finds nothing to do.
+//! - `sweep_*`: processor seconds of one look at every one of `FLEET_SWEEP` (1,000) databases that finds nothing to do; what
+//!   the monitor uses in that time is part of it.
+//!
+//! `FLEET_PARTS` chooses among `starts`, `idle`, `many` and `sweep`, with commas. Every wait has an end, and with an error all
+//! that was started ends too.
 
 #![expect(
     clippy::disallowed_methods,
@@ -28,106 +34,129 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{Client, Connection, Event, Incoming, MqttOptions, PublishOptions};
-use serde_json::Value;
+use serde::Deserialize;
 
 /// How many specs, unless `FLEET_SPECS` says otherwise.
 const SPECS: usize = 10_000;
+/// How many databases are looked at, unless `FLEET_SWEEP` says otherwise: making them takes longer than all the rest.
+const SWEEP: usize = 1_000;
 /// Odd, so that the median is a measurement.
 const STARTS: usize = 5;
 /// How long a daemon that stands still is watched.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long one look at everything takes: the tick that the daemon is given.
-const SWEEP: Duration = Duration::from_secs(60);
-/// No part of this may take longer.
-const DEADLINE: Duration = Duration::from_secs(900);
+/// How long what was just made may take to stand still.
+const SETTLE: Duration = Duration::from_secs(10);
+/// A host looks at so many databases in each tick; beyond that, looks at one of them are further apart.
+const LOOKS_A_TICK: usize = 50;
+/// No wait may take longer.
+const DEADLINE: Duration = Duration::from_secs(300);
 /// The pause between two looks at what was heard.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// The fleet's root.
-const ROOT: &str = "pgmoor/v1/bench";
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 fn main() -> anyhow::Result<()> {
-    let specs = match std::env::var("FLEET_SPECS") {
-        Ok(text) => text.parse().context("FLEET_SPECS is a number")?,
-        Err(_) => SPECS,
-    };
-    starts()?;
-    idle(1)?;
-    idle(1_000)?;
-    many(specs)
-}
-
-/// Many specs at once, and then a look at each.
-fn many(specs: usize) -> anyhow::Result<()> {
-    let bare = bare(specs)?;
-    println!("specs_{specs}_bare {:.0} ms", ms(bare));
-
-    let site = Site::start()?;
-    let daemon = site.daemon()?;
-    let heard = Heard::listen(site.port, "databases/+/status")?;
-    let begun = Instant::now();
-    let publisher = publish(site.port, specs)?;
-    heard.until("every spec is accepted", |said| said.accepted.len() == specs)?;
-    let took = begun.elapsed();
-    println!("specs_{specs}_accepted {:.0} ms", ms(took));
-    println!("specs_{specs}_ratio {:.2} ratio", took.as_secs_f64() / bare.as_secs_f64());
-    drop(publisher);
-
-    heard.until("every database is available", |said| said.available.len() == specs)?;
-    println!("specs_{specs}_available {:.0} ms", ms(begun.elapsed()));
-    println!("specs_{specs}_peak_memory {:.1} MB", daemon.memory("VmHWM")?);
-
-    std::thread::sleep(SWEEP);
-    let before = daemon.processor()?;
-    std::thread::sleep(SWEEP);
-    println!("sweep_{specs}_processor {:.2} s", (daemon.processor()? - before).as_secs_f64());
-    println!("sweep_{specs}_period {:.0} s", SWEEP.as_secs_f64());
+    let parts = std::env::var("FLEET_PARTS").unwrap_or_else(|_| "starts,idle,many,sweep".to_owned());
+    for part in parts.split(',') {
+        match part {
+            "starts" => starts()?,
+            "idle" => {
+                idle(1)?;
+                idle(1_000)?;
+            }
+            "many" => many(number("FLEET_SPECS", SPECS)?)?,
+            "sweep" => sweep(number("FLEET_SWEEP", SWEEP)?)?,
+            other => bail!("FLEET_PARTS has no \"{other}\""),
+        }
+    }
     Ok(())
 }
 
-/// The same messages to a subscriber that does nothing with them.
-fn bare(specs: usize) -> anyhow::Result<Duration> {
+fn number(variable: &'static str, otherwise: usize) -> anyhow::Result<usize> {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().with_context(|| format!("{variable} is a number")),
+        Err(_) => Ok(otherwise),
+    }
+}
+
+/// Many specs at once.
+fn many(specs: usize) -> anyhow::Result<()> {
     let site = Site::start()?;
-    let heard = Heard::listen(site.port, "databases/+/spec")?;
+    let before = bare(&site, "before", specs)?;
+    let daemon = site.daemon(specs + 1, 10)?;
+    // A first database, which is not counted: the fleet's own services come up with it.
+    let warm = Heard::listen(site.port, "pgmoor/v1/bench/databases/warm/status", Said::hear_status)?;
+    let _publisher = publish_one(site.port, "pgmoor/v1/bench/databases/warm/spec")?;
+    warm.until("the fleet's own services run", |said| !said.available.is_empty())?;
+    drop(warm);
+    let events = Heard::listen(site.port, "pgmoor/v1/bench/databases/+/events", Said::hear_event)?;
+    let statuses = Heard::listen(site.port, "pgmoor/v1/bench/databases/+/status", Said::hear_status)?;
     let begun = Instant::now();
-    let _publisher = publish(site.port, specs)?;
-    heard.until("a bare subscriber has every spec", |said| said.topics.len() == specs)?;
-    Ok(begun.elapsed())
+    let publisher = publish(site.port, "pgmoor/v1/bench", specs)?;
+    events.until("every spec is accepted", |said| said.accepted.len() == specs)?;
+    let took = begun.elapsed();
+    drop(publisher);
+    drop(events);
+    let after = bare(&site, "after", specs)?;
+    let bare = (before + after) / 2;
+    println!("specs_{specs}_bare {:.0} ms", ms(bare));
+    println!("specs_{specs}_accepted {:.0} ms", ms(took));
+    println!("specs_{specs}_ratio {:.2} ratio", took.as_secs_f64() / bare.as_secs_f64());
+
+    // Retained, the warm one's is heard too.
+    statuses.until("every status says accepted", |said| said.accepted.len() == specs + 1)?;
+    println!("specs_{specs}_status {:.0} ms", ms(begun.elapsed()));
+    println!("specs_{specs}_peak_memory {:.1} MB", daemon.memory("VmHWM")?);
+    Ok(())
+}
+
+/// One look at each of many databases that stand as desired.
+fn sweep(databases: usize) -> anyhow::Result<()> {
+    let site = Site::start()?;
+    let (daemon, took) = site.stands(databases, 1)?;
+    println!("sweep_{databases}_available {:.0} ms", ms(took));
+    // With a tick of a second.
+    let period = Duration::from_secs(databases.div_ceil(LOOKS_A_TICK) as u64);
+    let used = daemon.used_in(period)?;
+    println!("sweep_{databases}_processor {:.2} s", used.as_secs_f64());
+    println!("sweep_{databases}_period {:.0} s", period.as_secs_f64());
+    Ok(())
+}
+
+/// The same messages to a subscriber that does nothing with them but count.
+fn bare(site: &Site, root: &str, specs: usize) -> anyhow::Result<Duration> {
+    let heard = Heard::listen(site.port, &format!("{root}/databases/+/spec"), |said, _, _| said.messages += 1)?;
+    let begun = Instant::now();
+    let publisher = publish(site.port, root, specs)?;
+    heard.until("a bare subscriber has every spec", |said| said.messages == specs)?;
+    let took = begun.elapsed();
+    drop(publisher);
+    Ok(took)
 }
 
 fn starts() -> anyhow::Result<()> {
-    let (mut bare, mut whole) = (Vec::new(), Vec::new());
+    let (mut bare_client, mut whole) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
         let site = Site::start()?;
         let begun = Instant::now();
-        let heard = Heard::listen(site.port, "databases/+/spec")?;
-        let _publisher = publish(site.port, 1)?;
-        heard.until("a bare client hears itself", |said| said.topics.len() == 1)?;
-        bare.push(begun.elapsed());
-        drop(heard);
+        let _heard = bare(&site, "bare", 1)?;
+        bare_client.push(begun.elapsed());
 
-        let heard = Heard::listen(site.port, "controllers/+/availability")?;
+        let heard = Heard::listen(site.port, "pgmoor/v1/bench/controllers/+/availability", Said::hear_state)?;
         let begun = Instant::now();
-        let _daemon = site.spawn()?;
+        let _daemon = site.spawn(1, 10)?;
         heard.until("the daemon is online", |said| !said.online.is_empty())?;
         whole.push(begun.elapsed());
     }
-    println!("start_to_subscribed_bare {:.0} ms", ms(median(bare)));
+    println!("start_to_subscribed_bare {:.0} ms", ms(median(bare_client)));
     println!("start_to_subscribed {:.0} ms", ms(median(whole)));
     Ok(())
 }
 
 fn idle(databases: usize) -> anyhow::Result<()> {
     let site = Site::start()?;
-    let daemon = site.daemon()?;
-    let heard = Heard::listen(site.port, "databases/+/status")?;
-    let _publisher = publish(site.port, databases)?;
-    heard.until("every database is available", |said| said.available.len() == databases)?;
-    // What came up is looked at once more; then it stands still.
-    std::thread::sleep(IDLE);
-    let before = daemon.processor()?;
-    std::thread::sleep(IDLE);
-    let used = daemon.processor()? - before;
+    let (daemon, _took) = site.stands(databases, 10)?;
+    let used = daemon.used_in(IDLE)?;
     println!("idle_{databases}_memory {:.1} MB", daemon.memory("VmRSS")?);
+    println!("idle_{databases}_peak_memory {:.1} MB", daemon.memory("VmHWM")?);
     println!("idle_{databases}_processor {:.2} %", used.as_secs_f64() / IDLE.as_secs_f64() * 100.0);
     Ok(())
 }
@@ -144,8 +173,11 @@ impl Site {
         let directory = tempfile::Builder::new().prefix("pgmoor-bench-").tempdir_in("/var/tmp")?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let configuration = directory.path().join("mosquitto.conf");
-        // As broker/mosquitto ships it: nothing is dropped from a queue.
-        let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n");
+        // As broker/mosquitto ships it, without passwords.
+        let text = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 1000000\nmax_queued_bytes 0\n\
+             max_inflight_messages 100\nset_tcp_nodelay true\nlog_type error\n"
+        );
         std::fs::write(&configuration, text)?;
         let programs = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
         let program = programs.into_iter().find(|path| Path::new(path).exists());
@@ -155,29 +187,30 @@ impl Site {
         Ok(Self { directory, port, _broker: broker })
     }
 
-    /// A daemon that listens.
-    fn daemon(&self) -> anyhow::Result<Process> {
-        let heard = Heard::listen(self.port, "controllers/+/availability")?;
-        let daemon = self.spawn()?;
+    /// A daemon that listens, on a host for so many databases.
+    fn daemon(&self, databases: usize, tick_s: u32) -> anyhow::Result<Process> {
+        let heard = Heard::listen(self.port, "pgmoor/v1/bench/controllers/+/availability", Said::hear_state)?;
+        let daemon = self.spawn(databases, tick_s)?;
         heard.until("the daemon is online", |said| !said.online.is_empty())?;
         Ok(daemon)
     }
 
-    fn spawn(&self) -> anyhow::Result<Process> {
+    /// A daemon with so many databases that stand as desired, and how long it took until they did.
+    fn stands(&self, databases: usize, tick_s: u32) -> anyhow::Result<(Process, Duration)> {
+        let daemon = self.daemon(databases, tick_s)?;
+        let heard = Heard::listen(self.port, "pgmoor/v1/bench/databases/+/status", Said::hear_status)?;
+        let begun = Instant::now();
+        let _publisher = publish(self.port, "pgmoor/v1/bench", databases)?;
+        heard.until("every database is available", |said| said.available.len() == databases)?;
+        let took = begun.elapsed();
+        std::thread::sleep(SETTLE);
+        Ok((daemon, took))
+    }
+
+    fn spawn(&self, databases: usize, tick_s: u32) -> anyhow::Result<Process> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgmoor"));
-        command.args([
-            "serve",
-            "--fleet",
-            "bench",
-            "--host",
-            "host-1",
-            "--drivers",
-            "fake",
-            "--log-level",
-            "warn",
-            "--tick-s",
-            "60",
-        ]);
+        command.args(["serve", "--fleet", "bench", "--host", "host-1", "--drivers", "fake", "--log-level", "warn"]);
+        command.args(["--fake-databases", &databases.to_string(), "--tick-s", &tick_s.to_string()]);
         command.arg("--data-dir").arg(self.directory.path().join("data"));
         Process::spawn(command.arg("--broker-url").arg(format!("mqtt://127.0.0.1:{}", self.port)))
     }
@@ -200,6 +233,13 @@ impl Process {
         Ok(kib * 1_024.0 / 1_000_000.0)
     }
 
+    /// Processor time that it uses within this time.
+    fn used_in(&self, time: Duration) -> anyhow::Result<Duration> {
+        let before = self.processor()?;
+        std::thread::sleep(time);
+        Ok(self.processor()?.saturating_sub(before))
+    }
+
     /// Processor time that it has used: fields 14 and 15 of `/proc/{pid}/stat`, in hundredths of a second.
     fn processor(&self) -> anyhow::Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
@@ -218,30 +258,57 @@ impl Drop for Process {
     }
 }
 
-/// What a subscriber has heard: topics by what their last message said.
+/// What a subscriber has heard.
 #[derive(Debug, Default)]
 struct Said {
-    topics: BTreeSet<String>,
+    messages: usize,
     accepted: BTreeSet<String>,
     available: BTreeSet<String>,
     online: BTreeSet<String>,
 }
 
+#[derive(Deserialize)]
+struct EventSeen<'a> {
+    r#type: &'a str,
+}
+
+#[derive(Deserialize)]
+struct StateSeen<'a> {
+    state: &'a str,
+    #[serde(borrow)]
+    verdict: Option<VerdictSeen<'a>>,
+}
+
+#[derive(Deserialize)]
+struct VerdictSeen<'a> {
+    result: &'a str,
+}
+
+fn note(set: &mut BTreeSet<String>, topic: &str, so: bool) {
+    if so {
+        set.insert(topic.to_owned());
+    } else {
+        set.remove(topic);
+    }
+}
+
 impl Said {
-    fn hear(&mut self, topic: &str, payload: &[u8]) {
-        let document: Value = serde_json::from_slice(payload).unwrap_or_default();
-        let note = |set: &mut BTreeSet<String>, so: bool| {
-            if so {
-                set.insert(topic.to_owned())
-            } else {
-                set.remove(topic)
-            };
-        };
-        note(&mut self.topics, !payload.is_empty());
-        let says = |pointer, word| document.pointer(pointer).and_then(Value::as_str) == Some(word);
-        note(&mut self.accepted, says("/verdict/result", "accepted"));
-        note(&mut self.available, says("/state", "available"));
-        note(&mut self.online, says("/state", "online"));
+    fn hear_event(&mut self, topic: &str, payload: &[u8]) {
+        let event = serde_json::from_slice::<EventSeen<'_>>(payload);
+        if event.is_ok_and(|event| event.r#type == "dev.pgmoor.spec.accepted") {
+            self.accepted.insert(topic.to_owned());
+        }
+    }
+
+    fn hear_status(&mut self, topic: &str, payload: &[u8]) {
+        let Ok(status) = serde_json::from_slice::<StateSeen<'_>>(payload) else { return };
+        note(&mut self.accepted, topic, status.verdict.is_some_and(|verdict| verdict.result == "accepted"));
+        note(&mut self.available, topic, status.state == "available");
+    }
+
+    fn hear_state(&mut self, topic: &str, payload: &[u8]) {
+        let state = serde_json::from_slice::<StateSeen<'_>>(payload);
+        note(&mut self.online, topic, state.is_ok_and(|seen| seen.state == "online"));
     }
 }
 
@@ -253,9 +320,9 @@ struct Heard {
 
 impl Heard {
     /// Listens, once the broker has said that it does.
-    fn listen(port: u16, below: &str) -> anyhow::Result<Self> {
-        let (client, connection) = connect(port, below);
-        client.subscribe(format!("{ROOT}/{below}"), QoS::AtLeastOnce)?;
+    fn listen(port: u16, filter: &str, hear: fn(&mut Said, &str, &[u8])) -> anyhow::Result<Self> {
+        let (client, connection) = connect(port, filter);
+        client.subscribe(filter, QoS::AtLeastOnce)?;
         let said = Arc::new(Mutex::new(Said::default()));
         let subscribed = Arc::new(AtomicBool::new(false));
         let (hears, answered) = (Arc::clone(&said), Arc::clone(&subscribed));
@@ -266,7 +333,7 @@ impl Heard {
                 } else if let Incoming::Publish(publish) = event
                     && let Ok(mut said) = hears.lock()
                 {
-                    said.hear(&String::from_utf8_lossy(&publish.topic), &publish.payload);
+                    hear(&mut said, &String::from_utf8_lossy(&publish.topic), &publish.payload);
                 }
             });
         });
@@ -275,7 +342,13 @@ impl Heard {
     }
 
     fn until(&self, what: &str, so: impl Fn(&Said) -> bool) -> anyhow::Result<()> {
-        until(what, || self.said.lock().is_ok_and(|said| so(&said)))
+        let waited = until(what, || self.said.lock().is_ok_and(|said| so(&said)));
+        waited.with_context(|| {
+            let Ok(said) = self.said.lock() else { return "nothing was heard".to_owned() };
+            let Said { messages, accepted, available, online } = &*said;
+            let (accepted, available, online) = (accepted.len(), available.len(), online.len());
+            format!("heard: {messages} messages, {accepted} accepted, {available} available, {online} online")
+        })
     }
 }
 
@@ -304,15 +377,24 @@ fn poll(mut connection: Connection, mut hear: impl FnMut(Incoming)) {
 }
 
 /// Publishes that many specs, retained; the client keeps the connection until it is dropped.
-fn publish(port: u16, specs: usize) -> anyhow::Result<Publisher> {
-    let (client, connection) = connect(port, "publisher");
+fn publish(port: u16, root: &str, specs: usize) -> anyhow::Result<Publisher> {
+    let (client, connection) = connect(port, &format!("publisher{root}"));
     std::thread::spawn(move || poll(connection, |_| {}));
     let options = PublishOptions::new(QoS::AtLeastOnce).retained();
     for number in 0..specs {
         let payload =
             format!(r#"{{"template": "postgres", "postgresql_conf": {{"work_mem": "{}kB"}}}}"#, 4_096 + number);
-        client.publish(format!("{ROOT}/databases/site-{number:05}/spec"), payload.into_bytes(), options.clone())?;
+        client.publish(format!("{root}/databases/site-{number:05}/spec"), payload.into_bytes(), options.clone())?;
     }
+    Ok(Publisher(client))
+}
+
+/// Publishes one spec.
+fn publish_one(port: u16, topic: &str) -> anyhow::Result<Publisher> {
+    let (client, connection) = connect(port, "one");
+    std::thread::spawn(move || poll(connection, |_| {}));
+    let options = PublishOptions::new(QoS::AtLeastOnce).retained();
+    client.publish(topic, br#"{"template": "postgres"}"#.to_vec(), options)?;
     Ok(Publisher(client))
 }
 

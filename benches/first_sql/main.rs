@@ -1,4 +1,5 @@
-//! From one message to the first read-write SQL, against the same image started by hand. Prints `name value unit`.
+//! From one message to the first read-write SQL, against the same image started by hand; and from the death of a container
+//! to the message that tells of it. Prints `name value unit`.
 //!
 //! Both sides run on one machine, in one run, taking turns at going first, and are measured alike: the clock starts
 //! with the publish, or with the start of `docker service create`, and stops when `CREATE TABLE` and `INSERT` have
@@ -17,7 +18,10 @@
 //! - The daemon is the whole program, with its own broker and store, compiled as this bench is. While the other side
 //!   runs it has nothing to do, as that side carries the marks of another fleet.
 //!
-//! `BENCH_ROUNDS` sets the rounds (default 5), `PGMOOR_CATALOGUE` the catalogue, `BENCH_LOG` a file that keeps the
+//! `kill_to_health` is the median from the start of `docker kill` to the first message on the database's health topic that
+//! does not say healthy.
+//!
+//! `BENCH_ROUNDS` sets the rounds of both (default 5), `PGMOOR_CATALOGUE` the catalogue, `BENCH_LOG` a file that keeps the
 //! daemon's log. Everything that was made is removed at the end, after a failure and after Ctrl-C too.
 
 #![expect(
@@ -29,6 +33,7 @@
 
 mod by_hand;
 mod by_message;
+mod killed;
 mod site;
 mod sql;
 
@@ -40,6 +45,13 @@ use site::{Database, Site};
 
 /// Odd, so that the median is a measurement.
 const ROUNDS: usize = 5;
+
+/// What was measured.
+struct Measured {
+    rounds: Vec<Round>,
+    /// From each kill to its message.
+    kills: Vec<Duration>,
+}
 
 /// The times of one round.
 struct Round {
@@ -57,13 +69,14 @@ fn main() -> anyhow::Result<()> {
         bail!("BENCH_ROUNDS is at least 1");
     }
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    let rounds = runtime.block_on(measured(rounds))?;
+    let Measured { rounds, kills } = runtime.block_on(measured(rounds))?;
     let message = median(rounds.iter().map(|round| round.message));
     let by_hand = median(rounds.iter().map(|round| round.by_hand.role));
     print("message_to_sql", message);
     print("by_hand_to_sql", by_hand);
     print("by_hand_superuser_sql", median(rounds.iter().map(|round| round.by_hand.superuser)));
     println!("message_to_sql_ratio {:.2} ratio", message.as_secs_f64() / by_hand.as_secs_f64());
+    print("kill_to_health", median(kills.into_iter()));
     Ok(())
 }
 
@@ -78,7 +91,7 @@ fn median(times: impl Iterator<Item = Duration>) -> Duration {
 }
 
 /// All rounds, and whatever happens the end of what they made.
-async fn measured(rounds: usize) -> anyhow::Result<Vec<Round>> {
+async fn measured(rounds: usize) -> anyhow::Result<Measured> {
     let mut site = Site::prepare()?;
     let result = tokio::select! {
         result = run(&mut site, rounds) => result,
@@ -88,12 +101,12 @@ async fn measured(rounds: usize) -> anyhow::Result<Vec<Round>> {
         eprintln!("{}", site.log_end());
     }
     let ended = site.end().await;
-    let rounds = result?;
+    let measured = result?;
     ended?;
-    Ok(rounds)
+    Ok(measured)
 }
 
-async fn run(site: &mut Site, rounds: usize) -> anyhow::Result<Vec<Round>> {
+async fn run(site: &mut Site, rounds: usize) -> anyhow::Result<Measured> {
     let session = site.start().await?;
     eprintln!("first_sql: a first database, not counted");
     by_message::round(site, &session, &Database::new("warm", 0)?).await?;
@@ -115,6 +128,7 @@ async fn run(site: &mut Site, rounds: usize) -> anyhow::Result<Vec<Round>> {
         );
         done.push(Round { message, by_hand: hand });
     }
+    let kills = killed::rounds(site, &session, &Database::new("killed", 0)?, rounds).await?;
     session.close().await;
-    Ok(done)
+    Ok(Measured { rounds: done, kills })
 }

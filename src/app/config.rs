@@ -84,6 +84,9 @@ pub struct Settings {
     /// Which world is driven [default: docker]
     #[arg(long, value_enum, env = "PGMOOR_DRIVERS")]
     pub drivers: Option<DriverKind>,
+    /// With `--drivers fake`: how many databases of 512 MiB its host has room for, 1–100000 [default: 8]
+    #[arg(long, env = "PGMOOR_FAKE_DATABASES", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub fake_databases: Option<u32>,
     /// The Docker engine's socket [default: /var/run/docker.sock]
     #[arg(long, env = "PGMOOR_DOCKER_SOCKET")]
     pub docker_socket: Option<PathBuf>,
@@ -195,6 +198,7 @@ fn over(upper: Settings, lower: Settings) -> Settings {
         broker_tls_cert_file,
         broker_tls_key_file,
         drivers,
+        fake_databases,
         docker_socket,
         advertise_address,
         etcd_client_port,

@@ -155,8 +155,13 @@ fn drivers(settings: &Settings, data_dir: &str, clock: &SharedClock) -> Result<D
     match settings.drivers.unwrap_or(DriverKind::Docker) {
         DriverKind::Fake => {
             let options = fake::Options { data_dir: data_dir.to_owned(), ..fake::Options::new(Arc::clone(clock)) };
-            Ok(fake::World::new(options).drivers())
+            Ok(fake::World::new(options.for_daemon(settings.fake_databases)).drivers())
         }
+        DriverKind::Docker if settings.fake_databases.is_some() => Err(Error::Config(config::Error::Value {
+            setting: "fake-databases",
+            value: settings.fake_databases.unwrap_or_default().to_string(),
+            why: "it is the size of the in-memory world of --drivers fake",
+        })),
         DriverKind::Docker => {
             let socket = settings.docker_socket.clone().unwrap_or_else(|| PathBuf::from(default::DOCKER_SOCKET));
             Ok(Drivers {

@@ -65,11 +65,13 @@ impl Intake {
         by: AcceptedBy,
     ) -> Result<(), Error> {
         let digest = Digest::of_bytes(payload);
-        if self.overtaken(id, retained).await? {
+        let topic = Topic::Spec(id.clone()).to_string(&self.fleet);
+        let (waits, row, record, ports) = self.store.read(|reader| {
+            Ok((reader.waits_to_be_said(&topic)?, reader.desired(id)?, reader.record(id)?, reader.ports()?))
+        })?;
+        if waits && self.overtaken(id, retained).await? {
             return Ok(());
         }
-        let (row, record, ports) =
-            self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?, reader.ports()?)))?;
         let row = row.unwrap_or_default();
         if self.is_poison(id, &row, &digest).await? {
             return Ok(());

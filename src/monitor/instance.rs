@@ -18,6 +18,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(4);
 pub(super) struct Sampled {
     pub(super) target: Target,
     pub(super) sample: Sample,
+    /// Whether there is a container to be looked at.
+    pub(super) there: bool,
     /// What its state topic says; none when nothing could be seen.
     pub(super) state: Option<InstanceState>,
 }
@@ -27,7 +29,8 @@ pub(super) async fn look(world: &World, target: Target) -> Sampled {
     let seen = tokio::time::timeout(LOOK_LIMIT, seen(world, &target)).await;
     let (sample, state) =
         seen.unwrap_or_else(|_late| (Sample::missed(Health::Down, "it does not answer in time"), None));
-    Sampled { target, sample, state }
+    let there = state.as_ref().is_none_or(|state| state.container.is_some());
+    Sampled { target, sample, there, state }
 }
 
 async fn seen(world: &World, target: &Target) -> (Sample, Option<InstanceState>) {

@@ -18,7 +18,7 @@ pub use host::HostReporter;
 use crate::contract::documents::{HealthDoc, Role, Time};
 use crate::contract::topics::Topic;
 use crate::model::ids::NodeName;
-use crate::model::{DatabaseId, InstanceId, Record, Scope};
+use crate::model::{DatabaseId, Health, InstanceId, Record, Scope};
 use crate::report::health::{Member, Tracker, of_database};
 use crate::runtime::bell::{Bell, Listener};
 use crate::runtime::random::Random;
@@ -28,6 +28,8 @@ use instance::Sampled;
 
 /// Time between two looks at everything (the reference's instance monitor: 5 s).
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How many databases are told of in one transaction.
+const TOLD_TOGETHER_MAX: usize = 64;
 /// Looks at instances at one time.
 const LOOKS_MAX: usize = 16;
 
@@ -137,12 +139,18 @@ impl Monitor {
                 Err(error) => tracing::error!(%error, "a look at an instance panicked"),
             }
         }
-        let mut changed = Vec::new();
+        let (mut changed, mut said) = (Vec::new(), Vec::new());
         for (id, instances) in sampled {
-            if self.tell(world, &id, instances).await? {
-                changed.push(id);
+            let (messages, is_news) = self.documents(world, &id, instances);
+            if is_news {
+                changed.push(id.clone());
+            }
+            said.push((id, messages));
+            if said.len() >= TOLD_TOGETHER_MAX {
+                self.tell(std::mem::take(&mut said)).await?;
             }
         }
+        self.tell(said).await?;
         Ok(changed)
     }
 
@@ -155,18 +163,24 @@ impl Monitor {
         self.databases.retain(|database, _| databases.contains(database));
     }
 
-    /// Says what is new of one database. Gives whether its health or a role changed.
-    async fn tell(&mut self, world: &World, id: &DatabaseId, instances: Vec<Sampled>) -> Result<bool, Error> {
+    /// What there is to say of one database, and whether its health or a role changed.
+    fn documents(&mut self, world: &World, id: &DatabaseId, instances: Vec<Sampled>) -> (Vec<OutMessage>, bool) {
         let now = Time::from_ms(world.clock.now_ms());
         let fleet = &world.fleet;
         let mut messages = Vec::new();
         let mut members = Vec::new();
-        let mut changed = false;
+        let (mut changed, mut is_there) = (false, false);
         for one in instances {
             let name = one.target.instance.clone();
             let topic = Topic::InstanceHealth(id.clone(), name.clone());
             let tracker =
                 self.instances.entry(name.clone()).or_insert_with(|| resumed(&self.store, &topic.to_string(fleet)));
+            if !one.there && tracker.said().is_none() {
+                // It is still to be made: `status` tells of that.
+                members.push(Member { name: name.to_string(), health: Health::Down, primary: false });
+                continue;
+            }
+            is_there = true;
             let before = tracker.health();
             if let Some(document) = tracker.take(one.sample, now) {
                 messages.push(retained(topic.to_string(fleet), &document, now));
@@ -184,6 +198,9 @@ impl Monitor {
                 messages.push(retained(topic.to_string(fleet), &state, now));
             }
         }
+        if !is_there {
+            return (messages, changed);
+        }
         let topic = Topic::Health(id.clone()).to_string(fleet);
         let tracker = self.databases.entry(id.clone()).or_insert_with(|| resumed(&self.store, &topic));
         let before = tracker.health();
@@ -191,20 +208,25 @@ impl Monitor {
             messages.push(retained(topic, &document, now));
         }
         changed |= tracker.health() != before;
-        let key = id.clone();
-        self.store
-            .write(move |writer| {
+        (messages, changed)
+    }
+
+    /// Says what is new of these databases.
+    async fn tell(&self, said: Vec<(DatabaseId, Vec<OutMessage>)>) -> Result<(), Error> {
+        if said.is_empty() {
+            return Ok(());
+        }
+        let written = self.store.write(move |writer| {
+            for (id, messages) in &said {
                 // A database that was deleted meanwhile has no topics any more.
-                let lives = writer.record(&key)?.is_some_and(|record| record.tombstone.is_none());
-                if lives {
-                    for message in &messages {
-                        instance::enqueue_if_news(writer, message)?;
-                    }
+                let lives = writer.record(id)?.is_some_and(|record| record.tombstone.is_none());
+                for message in messages.iter().filter(|_| lives) {
+                    instance::enqueue_if_news(writer, message)?;
                 }
-                Ok(())
-            })
-            .await?;
-        Ok(changed)
+            }
+            Ok(())
+        });
+        Ok(written.await?)
     }
 }
 

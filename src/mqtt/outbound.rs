@@ -2,7 +2,7 @@
 //!
 //! Invariants: a publish is done at its PUBACK and not before; what was on the way when a connection ended has failed,
 //! and its owner sends it again (it stands in the outbox). Messages leave in the order of the calls. At most
-//! 64 are on the way at once. The will stands with the broker as long as the connection; a stop in good
+//! 256 are on the way at once. The will stands with the broker as long as the connection; a stop in good
 //! order takes it back. Everything that goes out carries the name of the link as a user property, so that what comes in
 //! on the same topics without it was written by somebody else ([`Outbound::watch`]). Who lost the inbound session to
 //! another controller leaves the reports to it too ([`Outbound::follow`]): two with one id would cut each other off for
@@ -25,7 +25,7 @@ use super::{Error, Identity, InboundHandle, LinkState, Message, Options, Receive
 use crate::runtime::{Random, within};
 
 /// Messages that are on the way at once: enough to fill a line with long round trips, few enough to send again.
-const IN_FLIGHT: usize = 64;
+const IN_FLIGHT: usize = 256;
 /// How long one message may take from its turn to its PUBACK.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Foreign writes that wait to be read; more are dropped, since one look at a topic mends them all.
@@ -235,7 +235,7 @@ impl Shared {
 }
 
 impl OutboundHandle {
-    /// Sends the message after those of earlier calls, waiting for a place among the 64; then the result
+    /// Sends the message after those of earlier calls, waiting for a place among the 256; then the result
     /// says what becomes of it.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ use crate::store::{OutMessage, Rows as _, Store, Waiting};
 
 /// How many messages are on their way at once: enough to fill a line with long round trips, and half of what the link
 /// takes, so that others who publish find a place.
-const WINDOW: usize = 32;
+const WINDOW: usize = 128;
 
 /// How long an acknowledgement may take before the message is sent again. The link has a shorter limit of its own;
 /// this one holds for every publisher.
@@ -66,6 +66,9 @@ enum Pass {
 
 /// Messages on their way, in order, each with what became of it.
 type Flying = FuturesOrdered<BoxFuture<'static, (u64, Result<(), PublishError>)>>;
+
+/// Rows that are being deleted.
+type Forgetting = BoxFuture<'static, Result<(), crate::store::Error>>;
 
 /// What is sent and not settled in one pass.
 struct Flight {
@@ -152,11 +155,16 @@ impl<P: Publisher> Outbox<P> {
         stop: &CancellationToken,
     ) -> Result<Pass, Error> {
         let mut delivered = false;
+        // Acknowledged rows are deleted while the next are on their way.
+        let (mut acknowledged, mut forgetting) = (Vec::new(), None::<Forgetting>);
         loop {
             // Marked as seen before the store is read: what is said afterwards wakes us below.
             changes.mark_unchanged();
             self.fill(&mut flight).await?;
-            let idle = flight.flying.is_empty();
+            if forgetting.is_none() && !acknowledged.is_empty() {
+                forgetting = Some(self.forget(std::mem::take(&mut acknowledged)));
+            }
+            let idle = flight.flying.is_empty() && forgetting.is_none();
             if idle && stop.is_cancelled() {
                 return Ok(Pass::Finished);
             }
@@ -164,19 +172,35 @@ impl<P: Publisher> Outbox<P> {
             let first = tokio::select! {
                 biased;
                 Some(first) = flight.flying.next() => first,
+                forgotten = done(&mut forgetting) => {
+                    forgotten?;
+                    continue;
+                }
                 Ok(()) = changes.changed(), if room => continue,
                 () = stop.cancelled(), if idle => continue,
             };
-            let (done, lost) = settled(first, &mut flight.flying);
-            if !done.is_empty() {
+            let (mut settled, lost) = settled(first, &mut flight.flying);
+            if !settled.is_empty() {
                 delivered = true;
-                flight.window = flight.window.saturating_add(done.len()).min(WINDOW);
-                self.store.write(move |w| done.into_iter().try_for_each(|seq| w.message_done(seq))).await?;
+                flight.window = flight.window.saturating_add(settled.len()).min(WINDOW);
+                acknowledged.append(&mut settled);
             }
             if let Some(why) = lost {
+                if let Some(forgetting) = forgetting {
+                    forgetting.await?;
+                }
+                self.forget(acknowledged).await?;
                 return Ok(Pass::Lost { why, delivered });
             }
         }
+    }
+
+    /// Deletes what the broker has.
+    fn forget(&self, acknowledged: Vec<u64>) -> Forgetting {
+        let store = self.store.clone();
+        let delete =
+            async move { store.write(move |w| acknowledged.into_iter().try_for_each(|seq| w.message_done(seq))).await };
+        delete.boxed()
     }
 
     /// Sends what waits after the last that was sent, as long as there is room.
@@ -208,6 +232,18 @@ impl<P: Publisher> Outbox<P> {
             Ok(Err(error)) => std::future::ready(Err(error)).boxed(),
             Err(expired) => std::future::ready(Err(PublishError::Lost { why: expired.to_string() })).boxed(),
         }
+    }
+}
+
+/// The end of what runs, taken out then; never, while nothing does.
+async fn done(running: &mut Option<Forgetting>) -> Result<(), crate::store::Error> {
+    match running {
+        Some(future) => {
+            let result = future.await;
+            *running = None;
+            result
+        }
+        None => std::future::pending().await,
     }
 }
 

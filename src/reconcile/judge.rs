@@ -59,10 +59,7 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
         Ok(judged) => judged,
         Err(faults) => return refuse(shared, id, stored, faults).await,
     };
-    let promises = match accepting.take() {
-        Some(promises) => accepting.insert(promises),
-        None => accepting.insert(Promises::read(shared)?),
-    };
+    let promises = promises(shared, &mut accepting)?;
     if let Some(looked) = looked {
         let promised = live::promised(&shared.world, &spec, &document, &looked, promises);
         let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).collect();
@@ -95,6 +92,50 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
         promises.accepted(&accepted, &shared.world.facts.host);
     }
     Ok(())
+}
+
+/// What was promised so far: read from the records the first time.
+pub(super) fn promises<'a>(
+    shared: &Shared,
+    accepting: &'a mut Option<Promises>,
+) -> Result<&'a mut Promises, store::Error> {
+    match accepting.take() {
+        Some(promises) => Ok(accepting.insert(promises)),
+        None => Ok(accepting.insert(Promises::read(shared)?)),
+    }
+}
+
+/// A candidate that the rules let pass, for a judgment together with others.
+pub(super) struct Case {
+    pub(super) spec: AcceptedSpec,
+    pub(super) stored: StoredSpec,
+    pub(super) by: AcceptedBy,
+    record: Option<Record>,
+    previous: Option<AcceptedSpec>,
+}
+
+/// Puts a candidate to the rules.
+pub(super) fn case(
+    shared: &Shared,
+    id: &DatabaseId,
+    (stored, by): (StoredSpec, AcceptedBy),
+    record: Option<Record>,
+    others: &BTreeMap<u16, DatabaseId>,
+) -> std::result::Result<Case, Vec<Fault>> {
+    let previous = record.as_ref().and_then(|record| guard(shared, record));
+    let context = shared.context(previous.as_ref(), others);
+    let spec = contract::accept(id, stored.document.expose().as_bytes(), &context)?;
+    Ok(Case { spec, stored, by, record, previous })
+}
+
+/// The record that a case leads to, where nothing of the host is chosen.
+pub(super) fn minted(shared: &Shared, case: &Case) -> Result<Record, Error> {
+    let Case { spec, stored, record, previous, .. } = case;
+    let mut choose = Chooser { shared, free: Vec::new(), failed: None };
+    let before = record.clone().unwrap_or_else(|| Record { revision: 0, ..Record::new(spec.id.clone()) });
+    let minted = mint(Accepted { spec, stored, previous: previous.as_ref() }, before, &mut choose)?;
+    choose.ended()?;
+    Ok(minted)
 }
 
 /// The delete waits for a person: the database goes on, and says why (rule 4).
@@ -183,7 +224,7 @@ pub(super) fn guard(shared: &Shared, record: &Record) -> Option<AcceptedSpec> {
 }
 
 /// Writes that the spec is accepted; false when a newer one came meanwhile.
-async fn accept(
+pub(super) async fn accept(
     shared: &Shared,
     spec: AcceptedSpec,
     (stored, by): (StoredSpec, AcceptedBy),

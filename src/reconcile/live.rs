@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::promises;
+use super::promises::{self, Amount};
 use crate::contract::documents::PlanNote;
 use crate::contract::{Code, Fault};
 use crate::domain::layout;
@@ -68,7 +68,12 @@ pub(super) fn promised(
     looked: &Looked,
     accepted: &promises::Promises,
 ) -> Vec<Fault> {
-    let (taken, facts) = (accepted.to_others(world, &spec.id, &looked.others), &world.facts);
+    overcommitted(world, spec, document, accepted.table(world, &looked.others).to_others(&spec.id))
+}
+
+/// The same where it is known what others were promised.
+pub(super) fn overcommitted(world: &World, spec: &AcceptedSpec, document: &Value, taken: Amount) -> Vec<Fault> {
+    let facts = &world.facts;
     let mut faults = Vec::new();
     for (index, node) in spec.nodes.iter().enumerate().filter(|(_, node)| node.hosts.contains(&facts.host)) {
         let place = Place { document, index };
@@ -99,7 +104,8 @@ pub(super) fn promised(
     faults
 }
 
-fn is_own(world: &World, spec: &AcceptedSpec, labels: &Labels) -> bool {
+/// Whether an object of these labels is the database's own.
+pub(super) fn is_own(world: &World, spec: &AcceptedSpec, labels: &Labels) -> bool {
     labels.get(SCOPE_LABEL) == Some(&Scope::Database(spec.id.clone()).label())
         && labels.get(FLEET_LABEL).map(String::as_str) == Some(world.fleet.as_str())
 }

@@ -3,9 +3,11 @@
 //! Architecture invariants: what was accepted is in the store before it is acted upon; a pass that is cut off at any
 //! point is done again from what is seen, never from what is remembered; nothing is decided while a step runs.
 
+mod agenda;
 mod apply;
 mod approval;
 mod deadlines;
+mod docket;
 mod drift;
 mod fleet;
 mod gate;
@@ -26,6 +28,7 @@ mod swarm_words;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod together;
 mod trash;
 mod waiting;
 

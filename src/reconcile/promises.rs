@@ -39,6 +39,13 @@ impl Amount {
         }
     }
 
+    fn less(self, other: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.saturating_sub(other.memory_bytes),
+            cpu_millis: self.cpu_millis.saturating_sub(other.cpu_millis),
+        }
+    }
+
     /// What a spec asks of a host.
     fn of(spec: &AcceptedSpec, host: &HostId) -> Self {
         let mut sum = Self::default();
@@ -72,11 +79,14 @@ impl Promises {
         self.0.insert(spec.id.clone(), Amount::of(spec, host));
     }
 
-    /// What is promised on this host to all but one database. `services` are all services of others in the Swarm.
-    pub(super) fn to_others(&self, world: &World, except: &DatabaseId, services: &[ServiceSeen]) -> Amount {
-        let (facts, mut reserved) = (&world.facts, BTreeMap::<&str, Amount>::new());
-        let mut sum = Amount::default();
-        for service in services.iter().filter(|service| service.attributes.swarm_node == facts.swarm_node) {
+    /// Who was promised what on this host. `services` are the services of the Swarm.
+    pub(super) fn table<'a>(&self, world: &World, services: impl IntoIterator<Item = &'a ServiceSeen>) -> Table {
+        let facts = &world.facts;
+        let mut table = Table::default();
+        for (id, accepted) in &self.0 {
+            table.shares.entry(Scope::Database(id.clone()).label()).or_default().accepted = *accepted;
+        }
+        for service in services.into_iter().filter(|service| service.attributes.swarm_node == facts.swarm_node) {
             let amount = Amount {
                 memory_bytes: service.attributes.memory_reservation_bytes.unwrap_or(0),
                 cpu_millis: service.attributes.cpu_reservation_millis.unwrap_or(0),
@@ -84,17 +94,52 @@ impl Promises {
             let labels = &service.attributes.labels;
             let ours = labels.get(FLEET_LABEL).map(String::as_str) == Some(world.fleet.as_str());
             match labels.get(SCOPE_LABEL).filter(|_| ours) {
-                Some(scope) => *reserved.entry(scope).or_default() += amount,
-                None => sum += amount,
+                Some(scope) => table.shares.entry(scope.clone()).or_default().reserved += amount,
+                None => table.total += amount,
             }
         }
-        for (id, accepted) in self.0.iter().filter(|(id, _)| *id != except) {
-            let reserved = reserved.remove(Scope::Database(id.clone()).label().as_str()).unwrap_or_default();
-            sum += accepted.or_more(reserved);
+        for share in table.shares.values() {
+            table.total += share.amount();
         }
-        for reserved in reserved.into_values() {
-            sum += reserved;
-        }
-        sum
+        table
+    }
+}
+
+/// What one scope has: what its services reserve, and what was accepted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    reserved: Amount,
+    accepted: Amount,
+}
+
+impl Share {
+    fn amount(self) -> Amount {
+        self.accepted.or_more(self.reserved)
+    }
+}
+
+/// What is promised on a host, summed up once for many questions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table {
+    /// By the label of the scope.
+    shares: BTreeMap<String, Share>,
+    total: Amount,
+}
+
+impl Table {
+    /// What is promised to all but one database.
+    pub(super) fn to_others(&self, except: &DatabaseId) -> Amount {
+        let own = self.shares.get(&Scope::Database(except.clone()).label()).copied().unwrap_or_default().amount();
+        self.total.less(own)
+    }
+
+    /// A spec is going to be accepted.
+    pub(super) fn promise(&mut self, spec: &AcceptedSpec, host: &HostId) {
+        let share = self.shares.entry(Scope::Database(spec.id.clone()).label()).or_default();
+        let before = share.amount();
+        share.accepted = Amount::of(spec, host);
+        let after = share.amount();
+        self.total = self.total.less(before);
+        self.total += after;
     }
 }

@@ -14,15 +14,17 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::agenda::{Agenda, Slot};
 use super::deadlines::Deadlines;
+use super::docket::{Docket, Sitting};
 use super::fleet;
 use super::gate::Disruptions;
-use super::ledger::Board;
 use super::limits::Limits;
 use super::pass::{Next, Pass};
-use super::place::{self, Begun, Place, Worked};
+use super::place::{self, Place};
 use super::preview;
 use super::promises::Promises;
+use super::together;
 use super::trash::TrashClock;
 use super::waiting::Waiting;
 use crate::contract::Context;
@@ -34,12 +36,16 @@ use crate::report::conditions::Found;
 use crate::runtime::backoff::{Backoff, Schedule};
 use crate::runtime::bell::{Bell, Listener};
 use crate::runtime::cadence;
+use crate::runtime::chain::chain;
 use crate::runtime::random::Random;
 use crate::store::{self, Candidate, Hold, Rows as _, Store};
 use crate::world::World;
 
 /// How many scopes are worked on at once: each is a handful of calls to Docker, etcd and Postgres at a time.
 const PASSES_MAX: usize = 8;
+/// How many while specs are judged together: verdicts are quick, and their authors wait for them. It is not zero, so
+/// that a flood of specs never stops the work on databases.
+const PASSES_BESIDE_JUDGING: usize = 1;
 
 /// How the reconciler works.
 #[derive(Debug, Clone)]
@@ -149,23 +155,6 @@ struct Told {
     found: Option<Found>,
 }
 
-/// One scope's place in the loop.
-#[derive(Debug)]
-struct Slot {
-    /// The pass that runs, and what cuts it off.
-    running: Option<CancellationToken>,
-    /// It was asked for again while it ran.
-    again: bool,
-    /// When it is due by itself, in monotonic time.
-    due: Duration,
-    backoff: Backoff,
-    /// When what its passes wait for began.
-    begun: Begun,
-    /// Whether its passes did anything since it was last as desired.
-    worked: Worked,
-    board: Board,
-}
-
 impl Reconciler {
     /// A reconciler that works on `world`, is woken and asked through `inputs`, and rings `changed` after each pass over
     /// a database.
@@ -201,22 +190,28 @@ impl Reconciler {
     /// # Errors
     /// See [`Error`].
     pub async fn run(mut self, stop: CancellationToken) -> Result<Inputs, Error> {
-        let mut slots: BTreeMap<Scope, Slot> = BTreeMap::new();
+        let mut agenda = Agenda::default();
+        let mut docket = Docket::default();
         let mut passes: JoinSet<(Scope, Next)> = JoinSet::new();
+        let mut judging: JoinSet<Sitting> = JoinSet::new();
         let mut answers: JoinSet<()> = JoinSet::new();
         let mut fleet_ready = false;
         let mut halted = self.halted_since();
         for scope in self.known()? {
-            slots.insert(scope, self.slot());
+            agenda.add(&scope, || self.slot());
         }
         let mut told = Told { at: self.shared.world.clock.monotonic(), found: None };
         loop {
             if !fleet_ready {
                 self.fleet_waits(&mut told, None).await?;
             }
-            self.free(&mut halted, &mut slots);
-            self.start_due(&mut slots, &mut passes, fleet_ready, &stop);
-            let sleep = self.until_next(&slots, fleet_ready, passes.len() >= PASSES_MAX);
+            self.free(&mut halted, &mut agenda);
+            if fleet_ready {
+                self.judge(&mut docket, &mut agenda, &mut judging);
+            }
+            let places = if docket.is_busy() { PASSES_BESIDE_JUDGING } else { PASSES_MAX };
+            self.start_due(&mut agenda, &mut passes, (fleet_ready, places), &stop);
+            let sleep = self.until_next(&agenda, fleet_ready, passes.len() >= places);
             let sleep = if fleet_ready { sleep } else { sleep.min(FLEET_LOOK) };
             tokio::select! {
                 biased;
@@ -225,11 +220,15 @@ impl Reconciler {
                     if !fleet_ready {
                         self.fleet_waits(&mut told, Some(&rung)).await?;
                     }
-                    self.rung(rung, &mut slots);
+                    self.rung(rung, &mut agenda, &mut docket);
                 }
                 Some(Ok((scope, next))) = passes.join_next(), if !passes.is_empty() => {
                     fleet_ready |= scope == Scope::Fleet && matches!(next, Next::Settled);
-                    self.ended(&scope, next, &mut slots);
+                    self.ended(&scope, next, &mut agenda);
+                }
+                Some(Ok(sitting)) = judging.join_next(), if !judging.is_empty() => {
+                    docket.ended(&sitting, PASSES_MAX);
+                    self.judged(&sitting, &mut agenda);
                 }
                 Some(question) = self.questions.recv() => {
                     let shared = Arc::clone(&self.shared);
@@ -240,6 +239,7 @@ impl Reconciler {
             }
         }
         answers.shutdown().await;
+        while judging.join_next().await.is_some() {}
         while passes.join_next().await.is_some() {}
         Ok(Inputs { listener: self.listener, questions: self.questions })
     }
@@ -248,12 +248,7 @@ impl Reconciler {
     /// another than before, and with the tick. At first all have a moment: mostly the fleet needs none.
     async fn fleet_waits(&self, told: &mut Told, rung: Option<&BTreeSet<Scope>>) -> Result<(), Error> {
         let shared = &self.shared;
-        let waiting = Waiting {
-            store: shared.store.clone(),
-            fleet: shared.world.fleet.clone(),
-            clock: Arc::clone(&shared.world.clock),
-            limit: shared.options.deadlines.fleet,
-        };
+        let waiting = waiting(shared);
         let found = fleet::not_ready(shared);
         if let Some(rung) = rung {
             let only = rung.iter().filter_map(|scope| match scope {
@@ -286,49 +281,32 @@ impl Reconciler {
 
     fn slot(&self) -> Slot {
         let backoff = Backoff::new(Schedule::STEP, self.shared.random.clone());
-        Slot {
-            running: None,
-            again: false,
-            due: self.shared.world.clock.monotonic(),
-            backoff,
-            begun: Begun::default(),
-            worked: Worked::default(),
-            board: Board::default(),
-        }
+        Slot::new(self.shared.world.clock.monotonic(), backoff)
     }
 
-    /// Starts what is due as long as there is room: the fleet first, since all stand on it, then who has waited longest.
+    /// Starts what is due as long as there are places: the fleet first, since all stand on it, then who has waited longest.
     fn start_due(
         &self,
-        slots: &mut BTreeMap<Scope, Slot>,
+        agenda: &mut Agenda,
         passes: &mut JoinSet<(Scope, Next)>,
-        fleet_ready: bool,
+        (fleet_ready, places): (bool, usize),
         stop: &CancellationToken,
     ) {
         let now = self.shared.world.clock.monotonic();
-        let mut due: Vec<(&Scope, &mut Slot)> = slots
-            .iter_mut()
-            .filter(|(scope, slot)| {
-                slot.running.is_none() && slot.due <= now && (fleet_ready || **scope == Scope::Fleet)
-            })
-            .collect();
-        due.sort_by_key(|(scope, slot)| (**scope != Scope::Fleet, slot.due));
-        let room = PASSES_MAX.saturating_sub(passes.len());
-        let wanted = due.len() > room;
+        let (due, wanted) = agenda.due(now, !fleet_ready, places.saturating_sub(passes.len()));
         self.wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
-        for (scope, slot) in due.into_iter().take(room) {
+        for scope in due {
             let cut = stop.child_token();
-            slot.running = Some(cut.clone());
-            slot.again = false;
-            let place = Place {
-                stop: cut,
-                wanted: self.wanted.subscribe(),
-                begun: slot.begun.clone(),
-                worked: slot.worked.clone(),
-                board: slot.board.clone(),
-            };
+            let wanted = self.wanted.subscribe();
+            let mut place = None;
+            agenda.change(&scope, |slot| {
+                slot.running = Some(cut.clone());
+                slot.again = false;
+                let (begun, worked, board) = (slot.begun.clone(), slot.worked.clone(), slot.board.clone());
+                place = Some(Place { stop: cut, wanted, begun, worked, board });
+            });
+            let Some(place) = place else { continue };
             let pass = Pass { shared: Arc::clone(&self.shared), place };
-            let scope = scope.clone();
             passes.spawn(async move {
                 let run = AssertUnwindSafe(pass.run(&scope)).catch_unwind().await;
                 let next = run.unwrap_or_else(|_panic| {
@@ -342,30 +320,63 @@ impl Reconciler {
 
     /// Time until the next slot is due; a bell or a finished pass comes first as a rule. While there is no place, what is
     /// due already waits for the end of a pass, not for the time.
-    fn until_next(&self, slots: &BTreeMap<Scope, Slot>, fleet_ready: bool, full: bool) -> Duration {
+    fn until_next(&self, agenda: &Agenda, fleet_ready: bool, full: bool) -> Duration {
         let now = self.shared.world.clock.monotonic();
-        slots
-            .iter()
-            .filter(|(scope, slot)| slot.running.is_none() && (fleet_ready || **scope == Scope::Fleet))
-            .map(|(_, slot)| slot.due.saturating_sub(now))
-            .filter(|left| !full || !left.is_zero())
-            .min()
-            .unwrap_or(self.shared.options.tick)
-            .max(Duration::from_millis(10))
+        let due = agenda.next_due(now, !fleet_ready, full);
+        let left = due.map_or(self.shared.options.tick, |due| due.saturating_sub(now));
+        left.max(Duration::from_millis(10))
     }
 
-    fn rung(&self, scopes: BTreeSet<Scope>, slots: &mut BTreeMap<Scope, Slot>) {
+    fn rung(&self, scopes: BTreeSet<Scope>, agenda: &mut Agenda, docket: &mut Docket) {
         let now = self.shared.world.clock.monotonic();
         for scope in scopes {
             let overtaken = self.overtaken(&scope);
-            let slot = slots.entry(scope).or_insert_with(|| self.slot());
-            slot.due = slot.due.min(now);
-            if let Some(running) = &slot.running {
-                slot.again = true;
-                if overtaken {
-                    running.cancel();
+            agenda.add(&scope, || self.slot());
+            agenda.change(&scope, |slot| {
+                slot.due = slot.due.min(now);
+                match &slot.running {
+                    Some(running) => {
+                        slot.again = true;
+                        if overtaken {
+                            running.cancel();
+                        }
+                    }
+                    // A pass that runs is followed by another, which judges.
+                    None if overtaken => slot.judged |= listed(docket, &scope),
+                    None => {}
                 }
+            });
+        }
+    }
+
+    /// Begins to judge what waits for it together, or to tell of what was judged.
+    fn judge(&self, docket: &mut Docket, agenda: &mut Agenda, judging: &mut JoinSet<Sitting>) {
+        let Some(mut sitting) = docket.take() else { return };
+        let (Sitting::Judge(group) | Sitting::Tell(group)) = &mut sitting;
+        // Whoever has a pass is judged, and told of, there.
+        let scope = |id: &DatabaseId| Scope::Database(id.clone());
+        group.retain(|id| agenda.get(&scope(id)).is_some_and(|slot| slot.running.is_none()));
+        group.iter().for_each(|id| agenda.change(&scope(id), |slot| slot.judged = true));
+        let shared = Arc::clone(&self.shared);
+        judging.spawn(async move {
+            let sat = AssertUnwindSafe(sit(&shared, &sitting)).catch_unwind().await;
+            // What is left is judged, and told of, in the pass of its database.
+            if sat.is_err() {
+                tracing::error!("judging together panicked; each is judged alone");
             }
+            sitting
+        });
+    }
+
+    /// A group was judged: each of its databases is due.
+    fn judged(&self, sitting: &Sitting, agenda: &mut Agenda) {
+        let (Sitting::Judge(group) | Sitting::Tell(group)) = sitting;
+        let now = self.shared.world.clock.monotonic();
+        for id in group {
+            agenda.change(&Scope::Database(id.clone()), |slot| {
+                slot.judged = false;
+                slot.due = slot.due.min(now);
+            });
         }
     }
 
@@ -378,14 +389,19 @@ impl Reconciler {
     }
 
     /// Those that were held for a reason that has gone are due, and all when a halt has begun or ended, since each says so.
-    fn free(&self, halted: &mut Option<i64>, slots: &mut BTreeMap<Scope, Slot>) {
+    fn free(&self, halted: &mut Option<i64>, agenda: &mut Agenda) {
         let (now, before) = (self.shared.world.clock.monotonic(), *halted);
         *halted = self.halted_since();
-        let freed = self.shared.disruptions.take_freed();
-        for (scope, slot) in slots.iter_mut().filter(|(scope, _)| *halted != before || freed.contains(scope)) {
+        let mut freed = self.shared.disruptions.take_freed();
+        if *halted != before {
+            freed = agenda.scopes().cloned().collect();
+        }
+        for scope in freed {
             tracing::trace!(%scope, "may go on");
-            slot.due = slot.due.min(now);
-            slot.again |= slot.running.is_some();
+            agenda.change(&scope, |slot| {
+                slot.due = slot.due.min(now);
+                slot.again |= slot.running.is_some();
+            });
         }
     }
 
@@ -394,37 +410,65 @@ impl Reconciler {
         self.shared.store.read(|reader| reader.halt()).ok().and_then(|halt| halt.since_ms)
     }
 
-    fn ended(&self, scope: &Scope, next: Next, slots: &mut BTreeMap<Scope, Slot>) {
+    fn ended(&self, scope: &Scope, next: Next, agenda: &mut Agenda) {
         if matches!(next, Next::Gone) {
             self.shared.disruptions.over(scope);
             // It was asked for again while it went: then it begins anew.
-            if slots.remove(scope).is_some_and(|slot| slot.again) {
-                slots.insert(scope.clone(), self.slot());
+            if agenda.remove(scope).is_some_and(|slot| slot.again) {
+                agenda.add(scope, || self.slot());
             }
             return;
         }
         let now = self.shared.world.clock.monotonic();
-        let databases = slots.keys().filter(|scope| **scope != Scope::Fleet).count();
-        let period = cadence::period(self.shared.options.tick, databases);
-        let Some(slot) = slots.get_mut(scope) else { return };
-        slot.running = None;
-        let wait = match next {
-            Next::Settled => {
-                slot.backoff.worked();
-                cadence::until_next(now, period, &scope.label())
-            }
-            Next::Again => {
-                slot.backoff.worked();
-                Duration::ZERO
-            }
-            Next::After(wait) => wait,
-            Next::GaveWay => {
-                let waited = slot.begun.first().map_or(Duration::ZERO, |first| now.saturating_sub(first));
-                place::pause(waited, self.shared.options.tick)
-            }
-            Next::Failed => slot.backoff.failed(),
-            Next::Gone => return,
-        };
-        slot.due = if slot.again { now } else { now.saturating_add(wait) };
+        let tick = self.shared.options.tick;
+        let period = cadence::period(tick, agenda.databases());
+        agenda.change(scope, |slot| {
+            slot.running = None;
+            let wait = match next {
+                Next::Settled => {
+                    slot.backoff.worked();
+                    cadence::until_next(now, period, &scope.label())
+                }
+                Next::Again => {
+                    slot.backoff.worked();
+                    Duration::ZERO
+                }
+                Next::After(wait) => wait,
+                Next::GaveWay => {
+                    let waited = slot.begun.first().map_or(Duration::ZERO, |first| now.saturating_sub(first));
+                    place::pause(waited, tick)
+                }
+                Next::Failed => slot.backoff.failed(),
+                Next::Gone => Duration::ZERO,
+            };
+            slot.due = if slot.again { now } else { now.saturating_add(wait) };
+        });
     }
+}
+
+async fn sit(shared: &Shared, sitting: &Sitting) {
+    let done = match sitting {
+        Sitting::Judge(group) => together::candidates(shared, group).await.map_err(|error| chain(&error)),
+        Sitting::Tell(group) => waiting(shared).queued(group).await.map_err(|error| chain(&error)),
+    };
+    if let Err(error) = done {
+        tracing::debug!(error, "a group was not judged together");
+    }
+}
+
+/// Who tells of databases that have no pass yet.
+fn waiting(shared: &Shared) -> Waiting {
+    Waiting {
+        store: shared.store.clone(),
+        fleet: shared.world.fleet.clone(),
+        clock: Arc::clone(&shared.world.clock),
+        limit: shared.options.deadlines.fleet,
+    }
+}
+
+/// Puts a database on the docket, if it is not there; whether it is there now.
+fn listed(docket: &mut Docket, scope: &Scope) -> bool {
+    let Scope::Database(id) = scope else { return false };
+    docket.add(id);
+    true
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: it belongs to `tell` and never runs beside a pass over a database, so the numbers of a status have no gap.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ledger::{keep, say};
@@ -29,6 +29,14 @@ pub struct Waiting {
     pub limit: Duration,
 }
 
+/// Who is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    All,
+    /// Those of which nothing was said so far: they are new.
+    New,
+}
+
 impl Waiting {
     /// Tells that databases wait for `words` to end, the reason why there is no world to work on: all of them, or these.
     ///
@@ -41,11 +49,32 @@ impl Waiting {
 
     /// Tells what databases wait for: all of them, or these.
     pub(super) async fn told(&self, found: &Found, only: Option<&BTreeSet<DatabaseId>>) -> Result<(), Error> {
-        let (rows, records) = self.store.read(|reader| Ok((reader.all_desired()?, reader.all_records()?)))?;
+        self.tell(found, only, Whom::All).await
+    }
+
+    /// Tells of databases whose specs were accepted while more were than are worked on at once: those of which nothing was
+    /// said so far. Their authors hear the verdict before their turn comes.
+    pub(super) async fn queued(&self, ids: &BTreeSet<DatabaseId>) -> Result<(), Error> {
+        let message = "the spec is accepted; other databases are worked on first, and its turn comes".to_owned();
+        self.tell(&report::found(&message, "Queued", message.clone()), Some(ids), Whom::New).await
+    }
+
+    async fn tell(&self, found: &Found, only: Option<&BTreeSet<DatabaseId>>, whom: Whom) -> Result<(), Error> {
+        let (rows, records) = self.store.read(|reader| match only {
+            None => Ok((reader.all_desired()?, reader.all_records()?)),
+            Some(only) => {
+                let (mut rows, mut records) = (BTreeMap::new(), BTreeMap::new());
+                for id in only {
+                    rows.extend(reader.desired(id)?.map(|row| (id.clone(), row)));
+                    records.extend(reader.record(id)?.map(|record| (id.clone(), record)));
+                }
+                Ok((rows, records))
+            }
+        })?;
         let ids: BTreeSet<&DatabaseId> = rows.keys().chain(records.keys()).collect();
         let now = Time::from_ms(self.clock.now_ms());
         let mut messages = Vec::new();
-        for id in ids.into_iter().filter(|id| only.is_none_or(|only| only.contains(*id))) {
+        for id in ids {
             let record = records.get(id);
             if record.is_some_and(|record| record.tombstone.is_some()) {
                 continue;
@@ -53,12 +82,15 @@ impl Waiting {
             let topic = Topic::Status(id.clone());
             let said = self.store.read(|reader| reader.last_said(&topic.to_string(&self.fleet)))?;
             let before: Option<Status> = said.and_then(|message| serde_json::from_slice(&message.payload).ok());
+            if whom == Whom::New && before.is_some() {
+                continue;
+            }
             let status = unseen(&Unseen {
                 database: id,
                 epoch: self.store.epoch(),
                 now,
                 before: before.as_ref(),
-                recorded: record.is_some(),
+                recorded: record.is_some() && whom == Whom::All,
                 verdict: rows.get(id).and_then(|row| row.verdict.as_ref()),
                 found,
                 wait_ms: i64::try_from(self.limit.as_millis()).unwrap_or(i64::MAX),

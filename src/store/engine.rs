@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use super::error::{Error, Result};
-use super::writer::{self, Writer};
+use super::writer::{self, Opened, Writer};
 
 /// A failure that a test asks for. Commits are counted from 1 when the store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +124,10 @@ impl Engine {
     fn run_group(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Ended> {
         let transaction = writer::begin(&self.database)?;
         let (mut changed, mut said) = (false, false);
+        // Closed before the commit.
+        let tables = Opened::new(&transaction);
         for job in jobs {
-            let mut writer = Writer::new(&transaction);
+            let mut writer = Writer::new(&tables);
             if job.run(&mut writer) {
                 changed |= writer.changed();
                 said |= writer.said();
@@ -133,6 +135,7 @@ impl Engine {
                 writer.undo()?;
             }
         }
+        drop(tables);
         let failed = |source: redb::Error| Error::Commit(Arc::new(source));
         if !changed {
             transaction.abort().map_err(|source| failed(source.into()))?;

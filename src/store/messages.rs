@@ -99,11 +99,8 @@ impl Writer<'_> {
     /// # Errors
     /// The store cannot be written.
     pub fn message_done(&mut self, seq: u64) -> Result<()> {
-        let key = tables::number_key(seq);
-        let Some(message) = reader::row::<_, OutMessage>(self, Table::Messages, &key)? else {
-            return Ok(());
-        };
-        self.remove(Table::Messages, key)?;
+        let Some(row) = self.take(Table::Messages, tables::number_key(seq))? else { return Ok(()) };
+        let message: OutMessage = Table::Messages.decode(&row)?;
         let topic = message.topic.as_bytes();
         if message.retain && reader::row::<_, u64>(self, Table::Waiting, topic)? == Some(seq) {
             self.remove(Table::Waiting, topic.to_vec())?;

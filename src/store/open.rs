@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::error::{Error, Result};
 use super::reader;
 use super::tables::Table;
-use super::writer::{self, Writer};
+use super::writer::{self, Opened, Writer};
 use crate::model::FleetId;
 
 /// A step from one schema version to the next.
@@ -87,7 +87,8 @@ fn private_file(path: &Path) -> Result<File> {
 /// Checks the file, brings it to this build's schema, and takes the next epoch.
 pub(super) fn prepare(database: &redb::Database, fleet: &FleetId, migrations: &[Migration]) -> Result<u64> {
     let transaction = writer::begin(database)?;
-    let mut writer = Writer::new(&transaction);
+    let tables = Opened::new(&transaction);
+    let mut writer = Writer::new(&tables);
     let known = 1 + u32::try_from(migrations.len()).unwrap_or(u32::MAX);
     // A table exists from the first time it is opened for writing; readers would not find it otherwise.
     for table in Table::ALL {
@@ -109,6 +110,7 @@ pub(super) fn prepare(database: &redb::Database, fleet: &FleetId, migrations: &[
     writer.put(Table::Meta, SCHEMA_KEY.to_vec(), &known)?;
     writer.put(Table::Meta, FLEET_KEY.to_vec(), fleet)?;
     writer.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch)?;
+    drop(tables);
     transaction.commit().map_err(|source| Error::Commit(Arc::new(source.into())))?;
     Ok(epoch)
 }

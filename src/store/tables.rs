@@ -113,6 +113,7 @@ impl Table {
         }
         #[derive(Deserialize)]
         struct Envelope<T> {
+            v: u32,
             d: T,
         }
         // serde's own text may quote the value, and rows hold secrets: only the kind and the place are told.
@@ -120,11 +121,16 @@ impl Table {
             table: self.name(),
             why: format!("{:?} error at column {}", error.classify(), error.column()),
         };
-        let Version { v } = serde_json::from_slice(bytes).map_err(failed)?;
+        let read = serde_json::from_slice::<Envelope<T>>(bytes);
+        // A row that cannot be read as ours may be a newer one: that is told apart only then, since rows are read often.
+        let v = match &read {
+            Ok(envelope) => envelope.v,
+            Err(_) => serde_json::from_slice::<Version>(bytes).map_err(failed)?.v,
+        };
         if v > self.version() {
             return Err(Error::RowTooNew { table: self.name(), found: v, known: self.version() });
         }
-        serde_json::from_slice::<Envelope<T>>(bytes).map(|envelope| envelope.d).map_err(failed)
+        read.map(|envelope| envelope.d).map_err(failed)
     }
 }
 

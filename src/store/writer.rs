@@ -3,6 +3,8 @@
 //! Invariant: a piece of work is atomic. Each change remembers what was there before; when the work fails or panics,
 //! the changes are taken back in reverse order and others in the same transaction do not notice.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::{ReadableTable as _, WriteTransaction};
@@ -16,9 +18,75 @@ use crate::model::{DatabaseId, FleetRecord, Record, ResourceId, Scope};
 use crate::plan::drift::Memory;
 use crate::plan::halt::Halt;
 
+/// A table that is open for writing.
+type OpenTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+
+/// The tables of one transaction, each opened once: opening one costs as much as a row.
+pub(super) struct Opened<'t> {
+    transaction: &'t WriteTransaction,
+    tables: RefCell<BTreeMap<Table, OpenTable<'t>>>,
+}
+
+/// What a piece of work does with tables.
+trait Access {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    fn scan(&self, table: Table, range: &tables::Range, limit: usize) -> Result<Vec<RawRow>>;
+    /// Puts or removes a row; gives what was there.
+    fn apply(&self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<Option<Vec<u8>>>;
+    fn rows(&self, table: Table) -> Result<u64>;
+}
+
+impl<'t> Opened<'t> {
+    pub(super) fn new(transaction: &'t WriteTransaction) -> Self {
+        Self { transaction, tables: RefCell::default() }
+    }
+
+    fn with<T>(
+        &self,
+        table: Table,
+        failed: impl Fn(redb::Error) -> Error,
+        work: impl FnOnce(&mut OpenTable<'t>) -> std::result::Result<T, redb::StorageError>,
+    ) -> Result<T> {
+        let mut tables = self.tables.borrow_mut();
+        let opened = match tables.entry(table) {
+            std::collections::btree_map::Entry::Occupied(opened) => opened.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let opened = self.transaction.open_table(table.definition());
+                place.insert(opened.map_err(|source| failed(source.into()))?)
+            }
+        };
+        work(opened).map_err(|source| failed(source.into()))
+    }
+}
+
+impl Access for Opened<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.with(table, Error::read(table.name()), |opened| Ok(opened.get(key)?.map(|guard| guard.value().to_vec())))
+    }
+
+    fn scan(&self, table: Table, range: &tables::Range, limit: usize) -> Result<Vec<RawRow>> {
+        self.with(table, Error::read(table.name()), |opened| reader::collect(opened, range, limit))
+    }
+
+    fn apply(&self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        self.with(table, Error::write(table.name()), |opened| {
+            let before = match value {
+                Some(value) => opened.insert(key, value)?,
+                None => opened.remove(key)?,
+            };
+            Ok(before.map(|guard| guard.value().to_vec()))
+        })
+    }
+
+    fn rows(&self, table: Table) -> Result<u64> {
+        use redb::ReadableTableMetadata as _;
+        self.with(table, Error::read(table.name()), |opened| opened.len())
+    }
+}
+
 /// One piece of work inside a transaction.
 pub struct Writer<'t> {
-    transaction: &'t WriteTransaction,
+    tables: &'t dyn Access,
     undo: Vec<Change>,
     said: bool,
 }
@@ -30,8 +98,8 @@ struct Change {
 }
 
 impl<'t> Writer<'t> {
-    pub(super) fn new(transaction: &'t WriteTransaction) -> Self {
-        Self { transaction, undo: Vec::new(), said: false }
+    pub(super) fn new(tables: &'t Opened<'_>) -> Self {
+        Self { tables, undo: Vec::new(), said: false }
     }
 
     /// Whether anything was changed.
@@ -51,23 +119,13 @@ impl<'t> Writer<'t> {
     /// Takes everything back.
     pub(super) fn undo(mut self) -> Result<()> {
         while let Some(Change { table, key, before }) = self.undo.pop() {
-            self.apply(table, &key, before.as_deref())?;
+            self.tables.apply(table, &key, before.as_deref())?;
         }
         Ok(())
     }
 
-    fn apply(&self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
-        let failed = Error::write(table.name());
-        let mut opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
-        let before = match value {
-            Some(value) => opened.insert(key, value),
-            None => opened.remove(key),
-        };
-        Ok(before.map_err(|source| failed(source.into()))?.map(|guard| guard.value().to_vec()))
-    }
-
     pub(super) fn put_raw(&mut self, table: Table, key: Vec<u8>, value: &[u8]) -> Result<()> {
-        let before = self.apply(table, &key, Some(value))?;
+        let before = self.tables.apply(table, &key, Some(value))?;
         self.undo.push(Change { table, key, before });
         Ok(())
     }
@@ -79,19 +137,20 @@ impl<'t> Writer<'t> {
 
     /// Removes a row and says whether it was there.
     pub(super) fn remove(&mut self, table: Table, key: Vec<u8>) -> Result<bool> {
-        let before = self.apply(table, &key, None)?;
-        let was_there = before.is_some();
-        if was_there {
-            self.undo.push(Change { table, key, before });
+        Ok(self.take(table, key)?.is_some())
+    }
+
+    /// Removes a row and gives what it was.
+    pub(super) fn take(&mut self, table: Table, key: Vec<u8>) -> Result<Option<Vec<u8>>> {
+        let before = self.tables.apply(table, &key, None)?;
+        if before.is_some() {
+            self.undo.push(Change { table, key, before: before.clone() });
         }
-        Ok(was_there)
+        Ok(before)
     }
 
     pub(super) fn rows(&self, table: Table) -> Result<u64> {
-        use redb::ReadableTableMetadata as _;
-        let failed = Error::read(table.name());
-        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
-        opened.len().map_err(|source| failed(source.into()))
+        self.tables.rows(table)
     }
 
     /// Stores what intake knows of a database.
@@ -230,16 +289,11 @@ impl<'t> Writer<'t> {
 
 impl Source for Writer<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let failed = Error::read(table.name());
-        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
-        let value = opened.get(key).map_err(|source| failed(source.into()))?;
-        Ok(value.map(|guard| guard.value().to_vec()))
+        self.tables.get(table, key)
     }
 
     fn scan(&self, table: Table, range: tables::Range, limit: usize) -> Result<Vec<RawRow>> {
-        let failed = Error::read(table.name());
-        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
-        reader::collect(&opened, &range, limit).map_err(|source| failed(source.into()))
+        self.tables.scan(table, &range, limit)
     }
 }
 

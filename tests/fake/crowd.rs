@@ -44,6 +44,30 @@ fn ten_that_never_come_up_do_not_starve_ten_others() {
     }
 }
 
+/// The host has room for eleven with 512 MiB each, of which the fleet's etcd takes a part: those that come at the same
+/// moment are judged together, and the room is given out once.
+#[test]
+fn of_many_at_the_same_moment_as_many_are_accepted_as_there_is_room_for() {
+    let daemon = start(&["--fake-databases", "10"]);
+    daemon.apply("first", r#"{"template": "postgres"}"#);
+    let names: Vec<String> = (0..20).map(|number| format!("db-{number}")).collect();
+    for name in &names {
+        daemon.publish(name, r#"{"template": "postgres"}"#);
+    }
+    let verdicts = names.iter().map(|name| {
+        let status = daemon.wait_status(name, "it is judged", |status| status["verdict"]["result"].is_string());
+        status["verdict"].clone()
+    });
+    let (accepted, refused): (Vec<Value>, Vec<Value>) = verdicts.partition(|verdict| verdict["result"] == "accepted");
+    assert!((8..=10).contains(&accepted.len()), "{} were accepted", accepted.len());
+    assert!(refused.iter().all(|verdict| verdict["faults"][0]["code"] == "memory-overcommitted"), "{refused:?}");
+    let up = || {
+        let statuses = names.iter().filter_map(|name| daemon.status(name));
+        statuses.filter(|status| status["state"] == "available").count()
+    };
+    until("all that were accepted are up", || up() == accepted.len());
+}
+
 #[test]
 fn what_does_not_come_up_in_time_is_stalled_and_says_why() {
     let daemon = start(&["--deadline-start-s", "3"]);

@@ -7,7 +7,7 @@ use super::World;
 use super::state::State;
 use crate::drivers::{Error, Result};
 
-/// Calls remembered at most, oldest dropped: a daemon on fake drivers runs for days.
+/// Calls remembered at most, oldest dropped.
 const CALLS_MAX: usize = 100_000;
 
 /// How often [`World::frozen`] looks.
@@ -256,12 +256,14 @@ impl State {
             *left -= 1;
         }
         calls.total += 1;
-        if calls.seen.len() == CALLS_MAX {
-            calls.seen.pop_front();
-        }
         let fate = calls.ruler.0.as_mut().map_or_else(Fate::default, |ruler| ruler.of(system, &call));
         let about = call.act.clone();
-        calls.seen.push_back(call);
+        if self.options.remembers {
+            if calls.seen.len() == CALLS_MAX {
+                calls.seen.pop_front();
+            }
+            calls.seen.push_back(call);
+        }
         if calls.unreachable.contains(&system) {
             return Decision::Cut;
         }

@@ -3,6 +3,7 @@
 use super::World;
 use super::hba;
 use super::instance::Instance;
+use super::shelf::Key;
 use super::state::State;
 use crate::drivers::host::Permissions;
 use crate::drivers::swarm::Labels;
@@ -14,7 +15,7 @@ const DISRUPTIVE: [&str; 6] =
 
 impl State {
     fn instance_of(&self, service: &str) -> Option<&Instance> {
-        let containers = self.containers.values().filter(|container| container.attributes.name == service);
+        let containers = self.containers.found(&Key::Name(service.to_owned()));
         containers.filter(|container| container.is_running()).find_map(|container| match &container.process {
             super::engine::Process::Postgres(instance) => Some(&**instance),
             super::engine::Process::Plain | super::engine::Process::Etcd { .. } => None,
@@ -83,7 +84,7 @@ impl World {
     /// The program in a service's container crashes. False when none runs.
     pub fn crash(&self, service: &str) -> bool {
         let state = &mut *self.state();
-        let running = state.containers.values().find(|c| c.attributes.name == service && c.is_running());
+        let running = state.containers.found(&Key::Name(service.to_owned())).find(|c| c.is_running());
         let Some(id) = running.map(|container| container.id.clone()) else { return false };
         state.exit_container(&id, Some("killed"));
         true

@@ -1,10 +1,12 @@
 //! Containers: they start, become healthy, go on stopping for a while, and one that fails takes its task with it.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use super::call::{Outcome, Refusal};
 use super::instance::Instance;
 use super::service::{Task, TaskState};
+use super::shelf::{Kept, Key, Work, of_labels};
 use super::state::State;
 use super::violation::Violation;
 use crate::drivers::swarm::{ContainerSeen, Labels};
@@ -45,7 +47,7 @@ pub(super) struct Container {
     pub(super) id: String,
     pub(super) service: String,
     pub(super) task: String,
-    pub(super) attributes: ServiceAttributes,
+    pub(super) attributes: Arc<ServiceAttributes>,
     pub(super) labels: Labels,
     pub(super) uid: u32,
     pub(super) life: Life,
@@ -79,19 +81,6 @@ impl Container {
         self.life == Life::Running
     }
 
-    pub(super) fn due(&self) -> Option<i64> {
-        match self.life {
-            Life::Stopping(due) => Some(due),
-            Life::Exited => None,
-            Life::Running => match &self.process {
-                Process::Postgres(instance) => {
-                    [self.stop_due, self.boot_due, instance.due()].into_iter().flatten().min()
-                }
-                Process::Plain | Process::Etcd { .. } => [self.stop_due, self.boot_due].into_iter().flatten().min(),
-            },
-        }
-    }
-
     pub(super) fn seen(&self) -> ContainerSeen {
         let health = self.attributes.healthcheck.as_ref().map(|_| match (self.is_running(), self.healthy) {
             (true, true) => "healthy",
@@ -110,17 +99,46 @@ impl Container {
     }
 }
 
+impl Kept for Container {
+    fn found_by(&self) -> Vec<Key> {
+        let ports = self.attributes.ports.iter().map(|port| Key::Port(port.published));
+        let mounts =
+            self.attributes.mounts.iter().map(|mount| Key::Mount(mount.source.trim_end_matches('/').to_owned()));
+        let address = self.address.map(Key::Address);
+        let own = [Key::Name(self.attributes.name.clone()), Key::Service(self.service.clone())];
+        own.into_iter().chain(of_labels(&self.labels)).chain(ports).chain(mounts).chain(address).collect()
+    }
+
+    fn due(&self) -> Option<i64> {
+        match self.life {
+            Life::Stopping(due) => Some(due),
+            Life::Exited => None,
+            Life::Running => match &self.process {
+                Process::Postgres(instance) => {
+                    [self.stop_due, self.boot_due, instance.due()].into_iter().flatten().min()
+                }
+                Process::Plain | Process::Etcd { .. } => [self.stop_due, self.boot_due].into_iter().flatten().min(),
+            },
+        }
+    }
+
+    fn work(&self, round_ms: i64) -> Work {
+        match (&self.life, &self.process) {
+            (Life::Running, Process::Postgres(instance)) => instance.work(round_ms),
+            (Life::Running | Life::Stopping(_) | Life::Exited, _) => Work::Never,
+        }
+    }
+}
+
 impl State {
     /// The live container that publishes a port.
     pub(super) fn publisher(&self, port: u16) -> Option<&Container> {
-        self.containers
-            .values()
-            .find(|container| container.is_live() && container.attributes.ports.iter().any(|p| p.published == port))
+        self.containers.found(&Key::Port(port)).find(|container| container.is_live())
     }
 
     pub(super) fn start_container(&mut self, service: &str, task: &Task) -> String {
         let id = self.new_id("ctr");
-        let attributes = task.attributes.clone();
+        let attributes = Arc::clone(&task.attributes);
         self.check_exclusive(&id, &attributes);
         let image = self.images.get(&attributes.image);
         let uid = image.and_then(|labels| labels.get("org.pgmoor.uid")?.parse().ok()).unwrap_or(UID);
@@ -165,8 +183,8 @@ impl State {
         for mount in attributes.mounts.iter().filter(|mount| mount.exclusive) {
             let mut containers: Vec<String> = self
                 .containers
-                .values()
-                .filter(|other| other.is_live() && other.attributes.mounts.iter().any(|m| m.source == mount.source))
+                .found(&Key::Mount(mount.source.trim_end_matches('/').to_owned()))
+                .filter(|other| other.is_live())
                 .map(|other| other.id.clone())
                 .collect();
             if !containers.is_empty() {
@@ -208,8 +226,7 @@ impl State {
 
     /// What is due with containers themselves: the end of a stop, the start of the program.
     pub(super) fn step_containers(&mut self) {
-        let ids: Vec<String> = self.containers.keys().cloned().collect();
-        for id in ids {
+        for id in self.containers.busy(self.now_ms) {
             let Some(container) = self.containers.get(&id) else { continue };
             match container.life {
                 Life::Stopping(due) if due <= self.now_ms => self.exit_container(&id, None),

@@ -224,8 +224,8 @@ impl Etcd for World {
     async fn keys(&self, target: &EtcdTarget, prefix: &str) -> Result<Vec<String>> {
         let about = format!("list keys below {prefix}");
         self.call(System::Etcd, "etcd.keys", about, |state| {
-            let keys = state.etcd_open(target)?.keys.keys();
-            Ok(keys.filter(|key| key.starts_with(prefix)).cloned().collect())
+            let keys = state.etcd_open(target)?.keys.range(prefix.to_owned()..).map(|(key, _)| key);
+            Ok(keys.take_while(|key| key.starts_with(prefix)).cloned().collect())
         })
         .await
     }

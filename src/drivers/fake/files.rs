@@ -71,6 +71,13 @@ impl Files {
         Self(BASE.iter().map(|path| ((*path).to_owned(), Node::Directory(root))).collect())
     }
 
+    /// What is at a path and below it.
+    fn within<'a>(&'a self, root: &'a str) -> impl Iterator<Item = (&'a str, &'a Node)> {
+        let root = plain(root);
+        let nodes = self.0.range(root.to_owned()..).take_while(move |(path, _)| path.starts_with(root));
+        nodes.filter(move |(path, _)| is_within(path, root)).map(|(path, node)| (path.as_str(), node))
+    }
+
     pub(super) fn exists(&self, path: &str) -> bool {
         self.0.contains_key(plain(path))
     }
@@ -86,7 +93,7 @@ impl Files {
 
     pub(super) fn list(&self, path: &str) -> Vec<String> {
         let path = plain(path);
-        let children = self.0.keys().filter(|key| key.as_str() != "/" && parent(key) == path);
+        let children = self.within(path).map(|(key, _)| key).filter(|key| *key != "/" && parent(key) == path);
         children.filter_map(|key| key.rsplit_once('/').map(|(_, name)| name.to_owned())).collect()
     }
 
@@ -111,7 +118,7 @@ impl Files {
 
     /// Removes all at and below a path; tells whether data went with it.
     pub(super) fn remove(&mut self, path: &str) -> bool {
-        let gone: Vec<String> = self.0.keys().filter(|key| is_within(key, path)).cloned().collect();
+        let gone: Vec<String> = self.within(path).map(|(path, _)| path.to_owned()).collect();
         let nodes: Vec<Node> = gone.iter().filter_map(|key| self.0.remove(key)).collect();
         nodes.iter().any(Node::is_data)
     }
@@ -127,7 +134,7 @@ impl Files {
         if !self.exists(parent(&to)) {
             return Err(Refusal::NotFound);
         }
-        let moved: Vec<String> = self.0.keys().filter(|key| is_within(key, &from)).cloned().collect();
+        let moved: Vec<String> = self.within(&from).map(|(path, _)| path.to_owned()).collect();
         for old in moved {
             if let Some(node) = self.0.remove(&old) {
                 let rest = old.get(from.len()..).unwrap_or_default();
@@ -184,8 +191,7 @@ impl Files {
 
     /// Every file below a path.
     pub(super) fn below<'a>(&'a self, root: &'a str) -> impl Iterator<Item = &'a str> {
-        let files = self.0.iter().filter(move |(path, node)| matches!(node, Node::File(_)) && is_within(path, root));
-        files.map(|(path, _)| path.as_str())
+        self.within(root).filter(|(_, node)| matches!(node, Node::File(_))).map(|(path, _)| path)
     }
 
     pub(super) fn cluster(&self, path: &str) -> Option<&Cluster> {

@@ -45,6 +45,7 @@ impl State {
         if self.files.remove(path) && !is_within(path, &trash) {
             self.watch.found(Violation::DataRemovedWithoutTrash { path: path.to_owned() });
         }
+        self.containers.touch_all();
         self.count("remove directory", path);
         Ok(())
     }
@@ -76,6 +77,7 @@ impl Host for World {
         let about = format!("move directory {from} to {to}");
         self.call(System::Host, "host.move_directory", about, |state| {
             state.files.move_directory(from, to)?;
+            state.containers.touch_all();
             state.take_directory(from);
             state.count("move directory", from);
             Ok(())

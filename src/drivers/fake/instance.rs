@@ -11,6 +11,7 @@ use super::certificate::ServerIdentity;
 use super::cluster::Cluster;
 use super::engine::{Process, host_path};
 use super::patroni_file::PatroniFile;
+use super::shelf::Work;
 use super::state::State;
 use super::{hba, libraries};
 use crate::model::parameters::restart_required;
@@ -68,6 +69,15 @@ impl Instance {
         match self.phase {
             Phase::InitDb(due) => Some(due),
             Phase::WaitingForEtcd | Phase::Started | Phase::StartFailed(_) => None,
+        }
+    }
+
+    /// What it does between: it waits for etcd, or looks at it every round.
+    pub(super) fn work(&self, round_ms: i64) -> Work {
+        match self.phase {
+            Phase::WaitingForEtcd => Work::Always,
+            Phase::InitDb(_) => Work::Never,
+            Phase::Started | Phase::StartFailed(_) => Work::From(self.looked_ms.saturating_add(round_ms)),
         }
     }
 
@@ -155,14 +165,17 @@ impl State {
 
     /// Moves every running instance on.
     pub(super) fn step_instances(&mut self) {
-        let running = self.containers.values().filter(|container| container.is_running());
-        let ids: Vec<String> = running.map(|container| container.id.clone()).collect();
-        for id in ids {
+        for id in self.containers.busy(self.now_ms) {
+            if self.containers.get(&id).is_none_or(|container| !container.is_running()) {
+                self.containers.done(&id);
+                continue;
+            }
             match self.with_instance(&id, Self::step_instance) {
                 Some(Err(why)) => self.exit_container(&id, Some(&why)),
                 Some(Ok(true)) => self.set_healthy(&id),
                 Some(Ok(false)) | None => {}
             }
+            self.containers.done(&id);
         }
     }
 

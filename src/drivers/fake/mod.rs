@@ -26,6 +26,7 @@ mod patroni;
 mod patroni_file;
 mod postgres;
 mod service;
+mod shelf;
 mod state;
 mod swarm;
 mod violation;

@@ -1,8 +1,7 @@
 //! Networks and configs of the Swarm.
 
-use std::collections::BTreeMap;
-
 use super::call::{Outcome, Refusal};
+use super::shelf::{Key, Shelf};
 use super::state::State;
 use crate::drivers::swarm::{ConfigSeen, Labels, NetworkSeen};
 
@@ -10,7 +9,7 @@ use crate::drivers::swarm::{ConfigSeen, Labels, NetworkSeen};
 pub(super) type Network = NetworkSeen;
 
 /// What every Docker in a Swarm has.
-pub(super) fn predefined() -> BTreeMap<String, Network> {
+pub(super) fn predefined() -> Shelf<Network> {
     let network = |name: &str, scope: &str, driver: &str| Network {
         id: format!("{name}0000000000000000"),
         name: name.to_owned(),
@@ -19,10 +18,13 @@ pub(super) fn predefined() -> BTreeMap<String, Network> {
         attachable: false,
         labels: Labels::new(),
     };
-    [network("bridge", "local", "bridge"), network("host", "local", "host"), network("ingress", "swarm", "overlay")]
-        .into_iter()
-        .map(|network| (network.id.clone(), network))
-        .collect()
+    let mut shelf = Shelf::new(0);
+    for network in
+        [network("bridge", "local", "bridge"), network("host", "local", "host"), network("ingress", "swarm", "overlay")]
+    {
+        shelf.insert(network.id.clone(), network);
+    }
+    shelf
 }
 
 /// Whether all of `selector` stands in `labels`.
@@ -38,7 +40,7 @@ fn note_labels(state: &mut State, place: &str, labels: &Labels) {
 
 impl State {
     pub(super) fn network(&self, name_or_id: &str) -> Option<&Network> {
-        self.networks.get(name_or_id).or_else(|| self.networks.values().find(|network| network.name == name_or_id))
+        self.networks.get(name_or_id).or_else(|| self.networks.found(&Key::Name(name_or_id.to_owned())).next())
     }
 
     /// What is left of Swarm's address pool, from which `ingress` has its subnet too.
@@ -96,7 +98,7 @@ impl State {
     }
 
     pub(super) fn create_config(&mut self, name: &str, labels: &Labels, data: &[u8]) -> Outcome<String> {
-        if self.configs.values().any(|config| config.name == name) {
+        if self.configs.found(&Key::Name(name.to_owned())).next().is_some() {
             return Err(Refusal::Conflict(format!("config {name} already exists")));
         }
         let id = self.new_id("cfg");

@@ -8,6 +8,12 @@ use crate::runtime::clock::SharedClock;
 /// Megabytes to bytes.
 const MIB: u64 = 1024 * 1024;
 
+/// Memory of a database that asks for none.
+const DATABASE_BYTES: u64 = 512 * MIB;
+
+/// How many Patronis a large world lets look at etcd in a millisecond.
+const ROUNDS_PER_MS: u32 = 5;
+
 /// The machine and its images.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -35,6 +41,8 @@ pub struct Options {
     pub catalogue: Catalogue,
     /// How long things take.
     pub delays: Delays,
+    /// Whether calls, and what tests look for in them, are written down. Without, a world of many databases is small.
+    pub remembers: bool,
 }
 
 /// How long things take, in milliseconds.
@@ -115,6 +123,23 @@ impl Options {
             images,
             catalogue,
             delays: Delays::SHORT,
+            remembers: true,
+        }
+    }
+
+    /// For a daemon: nothing is written down, and where a number of databases of the default size is given, there is
+    /// room for so many, and their Patronis take so much longer rounds that all together cost no more.
+    #[must_use]
+    pub fn for_daemon(self, databases: Option<u32>) -> Self {
+        let own = Self { remembers: false, ..self };
+        let Some(databases) = databases else { return own };
+        let round_ms = i64::from(databases / ROUNDS_PER_MS).max(own.delays.patroni_loop_ms);
+        Self {
+            // One network and one service more, for what is not a database.
+            memory_bytes: (u64::from(databases) + 1) * DATABASE_BYTES,
+            networks_max: own.networks_max.max(usize::try_from(databases).unwrap_or(usize::MAX)),
+            delays: Delays { patroni_loop_ms: round_ms, ..own.delays },
+            ..own
         }
     }
 }

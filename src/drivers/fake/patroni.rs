@@ -6,6 +6,7 @@ use super::World;
 use super::call::{Outcome, Refusal, System};
 use super::engine::Process;
 use super::instance::{Instance, Phase};
+use super::shelf::Key;
 use super::state::State;
 use crate::drivers::certificates::certificate_digest;
 use crate::drivers::patroni::{Patroni, PatroniSeen};
@@ -20,7 +21,7 @@ const VERSION: &str = "4.0.7";
 impl State {
     /// The instance behind an address, and its container.
     pub(super) fn instance_at(&self, at: &Endpoint) -> Outcome<(&str, &Instance)> {
-        let here = self.containers.values().find(|container| container.address == Some(at.address));
+        let here = self.containers.found(&Key::Address(at.address)).next();
         let refused = || Refusal::Unreachable("connection refused".to_owned());
         let container = here.ok_or_else(|| Refusal::Unreachable("no route to host".to_owned()))?;
         match &container.process {

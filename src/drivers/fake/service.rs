@@ -3,7 +3,10 @@
 //! As in Swarm, an update stops the old container before it starts the new one; a service that was removed is gone at
 //! once while its container goes on stopping.
 
+use std::sync::Arc;
+
 use super::call::{Outcome, Refusal};
+use super::shelf::{Kept, Key, Work, of_labels};
 use super::state::State;
 use crate::drivers::swarm::{Labels, TaskSeen, UpdateSeen};
 use crate::model::service::ServiceAttributes;
@@ -60,7 +63,7 @@ pub(super) struct Task {
     pub(super) since_ms: i64,
     /// When it moves on by itself.
     pub(super) due: Option<i64>,
-    pub(super) attributes: ServiceAttributes,
+    pub(super) attributes: Arc<ServiceAttributes>,
 }
 
 /// A service.
@@ -80,9 +83,22 @@ impl Service {
         let runs = self.tasks.last().is_some_and(|task| task.wanted && task.state == TaskState::Running);
         self.updated.then_some(if runs { UpdateSeen::Completed } else { UpdateSeen::Updating })
     }
+}
 
-    pub(super) fn due(&self) -> Option<i64> {
+impl Kept for Service {
+    fn found_by(&self) -> Vec<Key> {
+        let name = Key::Name(self.attributes.name.clone());
+        std::iter::once(name).chain(of_labels(&self.attributes.labels)).collect()
+    }
+
+    fn due(&self) -> Option<i64> {
         self.tasks.iter().filter_map(|task| task.due).min()
+    }
+
+    fn work(&self, _round_ms: i64) -> Work {
+        // A place, a port or the end of its predecessor comes without a word.
+        let waits = |task: &Task| task.wanted && matches!(task.state, TaskState::Ready | TaskState::Pending);
+        if self.tasks.iter().any(waits) { Work::Always } else { Work::Never }
     }
 }
 
@@ -108,7 +124,7 @@ fn note(state: &mut State, attributes: &ServiceAttributes) {
 
 impl State {
     pub(super) fn service_named(&self, name: &str) -> Option<&Service> {
-        self.services.values().find(|service| service.attributes.name == name)
+        self.services.found(&Key::Name(name.to_owned())).next()
     }
 
     fn check_service(&self, attributes: &ServiceAttributes) -> Outcome<()> {
@@ -152,10 +168,10 @@ impl State {
         self.check_ours(&format!("service {}", before.name), &before.labels);
         note(self, attributes);
         let replaces = task_part(&before) != task_part(attributes);
-        if let Some(service) = self.services.get_mut(id) {
+        self.services.replace(id, |service| {
             service.attributes = attributes.clone();
             service.updated = true;
-        }
+        });
         if replaces || attributes.replicas == 0 {
             self.stop_tasks(id);
         }
@@ -175,7 +191,11 @@ impl State {
         self.check_ours(&format!("service {}", attributes.name), &attributes.labels);
         self.stop_tasks(id);
         self.services.remove(id);
-        self.containers.retain(|_, container| container.service != id || container.is_live());
+        let own = self.containers.found(&Key::Service(id.to_owned()));
+        let over: Vec<String> = own.filter(|container| !container.is_live()).map(|over| over.id.clone()).collect();
+        for container in over {
+            self.containers.remove(&container);
+        }
         self.count("remove service", &attributes.name);
         self.emit_service("remove", &attributes);
         Ok(())
@@ -234,10 +254,10 @@ impl State {
 
     /// Gives every service the task it should have, and moves the tasks on.
     pub(super) fn step_tasks(&mut self) {
-        let ids: Vec<String> = self.services.keys().cloned().collect();
-        for id in ids {
+        for id in self.services.busy(self.now_ms) {
             self.ensure_task(&id);
             self.step_task(&id);
+            self.services.done(&id);
         }
     }
 
@@ -257,7 +277,7 @@ impl State {
             task.wanted = false;
             task.due = None;
         }
-        let attributes = service.attributes.clone();
+        let attributes = Arc::new(service.attributes.clone());
         service.tasks.push(Task {
             id: task_id,
             state: TaskState::Ready,

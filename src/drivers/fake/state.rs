@@ -8,11 +8,14 @@ use super::files::Files;
 use super::network::Network;
 use super::options::Options;
 use super::service::Service;
+use super::shelf::Shelf;
 use super::violation::Watch;
 use crate::drivers::swarm::{ConfigSeen, Event, Labels};
 
 /// Events kept for streams that have not read them yet; a slower one misses some, as with Docker.
 const EVENTS_MAX: usize = 10_000;
+/// The same where nothing is remembered for tests.
+const EVENTS_OF_DAEMON_MAX: usize = 1_000;
 
 /// Steps of one settling: a bound, so that a mistake in here cannot hang a test.
 const STEPS_MAX: usize = 100_000;
@@ -25,10 +28,10 @@ pub(super) struct State {
     pub(super) now_ms: i64,
     next_id: u64,
     pub(super) files: Files,
-    pub(super) services: BTreeMap<String, Service>,
-    pub(super) containers: BTreeMap<String, Container>,
-    pub(super) networks: BTreeMap<String, Network>,
-    pub(super) configs: BTreeMap<String, ConfigSeen>,
+    pub(super) services: Shelf<Service>,
+    pub(super) containers: Shelf<Container>,
+    pub(super) networks: Shelf<Network>,
+    pub(super) configs: Shelf<ConfigSeen>,
     pub(super) images: BTreeMap<String, Labels>,
     /// What `docker pull` finds and is not on the host yet.
     pub(super) pullable: BTreeMap<String, Labels>,
@@ -46,23 +49,24 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(options: Options) -> Self {
         let now_ms = options.clock.now_ms();
-        let images = options.images.clone();
+        let (images, round_ms) = (options.images.clone(), options.delays.patroni_loop_ms);
+        let remembers = options.remembers;
         Self {
             options,
             now_ms,
             next_id: 1,
             files: Files::new(),
-            services: BTreeMap::new(),
-            containers: BTreeMap::new(),
+            services: Shelf::new(round_ms),
+            containers: Shelf::new(round_ms),
             networks: super::network::predefined(),
-            configs: BTreeMap::new(),
+            configs: Shelf::new(round_ms),
             images,
             pullable: BTreeMap::new(),
             occupied_ports: BTreeSet::new(),
             events: VecDeque::new(),
             events_from: 0,
             calls: Calls::default(),
-            watch: Watch::default(),
+            watch: Watch::new(remembers),
             counts: BTreeMap::new(),
         }
     }
@@ -80,11 +84,15 @@ impl State {
     }
 
     pub(super) fn count(&mut self, act: &'static str, subject: &str) {
+        if !self.options.remembers {
+            return;
+        }
         *self.counts.entry((act, subject.to_owned())).or_default() += 1;
     }
 
     pub(super) fn emit(&mut self, kind: &str, action: &str, attributes: Labels) {
-        if self.events.len() == EVENTS_MAX {
+        let max = if self.options.remembers { EVENTS_MAX } else { EVENTS_OF_DAEMON_MAX };
+        if self.events.len() >= max {
             self.events.pop_front();
             self.events_from += 1;
         }
@@ -119,10 +127,8 @@ impl State {
     }
 
     /// When something happens next by itself.
-    fn next_due(&self) -> Option<i64> {
-        let tasks = self.services.values().filter_map(Service::due);
-        let containers = self.containers.values().filter_map(Container::due);
-        tasks.chain(containers).min()
+    fn next_due(&mut self) -> Option<i64> {
+        [self.services.next_due(), self.containers.next_due()].into_iter().flatten().min()
     }
 
     /// Does all that is due now. Everything done has no due, or a later one, afterwards.

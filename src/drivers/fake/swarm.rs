@@ -9,6 +9,7 @@ use futures_util::stream::{self, BoxStream};
 use super::World;
 use super::call::{Refusal, System};
 use super::network::selects;
+use super::shelf::Key;
 use crate::drivers::Result;
 use crate::drivers::swarm::{
     ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, TaskSeen,
@@ -35,7 +36,8 @@ impl Swarm for World {
 
     async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>> {
         self.call(System::Swarm, "swarm.services", "list services".to_owned(), |state| {
-            let services = state.services.values().filter(|service| selects(selector, &service.attributes.labels));
+            let services =
+                state.services.labelled(selector).filter(|service| selects(selector, &service.attributes.labels));
             let seen = services.map(|service| ServiceSeen {
                 id: service.id.clone(),
                 attributes: service.attributes.clone(),
@@ -68,7 +70,12 @@ impl Swarm for World {
 
     async fn networks(&self, selector: &Labels) -> Result<Vec<NetworkSeen>> {
         self.call(System::Swarm, "swarm.networks", "list networks".to_owned(), |state| {
-            Ok(state.networks.values().filter(|network| selects(selector, &network.labels)).cloned().collect())
+            Ok(state
+                .networks
+                .labelled(selector)
+                .filter(|network| selects(selector, &network.labels))
+                .cloned()
+                .collect())
         })
         .await
     }
@@ -98,7 +105,7 @@ impl Swarm for World {
 
     async fn configs(&self, selector: &Labels) -> Result<Vec<ConfigSeen>> {
         self.call(System::Swarm, "swarm.configs", "list configs".to_owned(), |state| {
-            Ok(state.configs.values().filter(|config| selects(selector, &config.labels)).cloned().collect())
+            Ok(state.configs.labelled(selector).filter(|config| selects(selector, &config.labels)).cloned().collect())
         })
         .await
     }
@@ -115,7 +122,8 @@ impl Swarm for World {
 
     async fn containers(&self, selector: &Labels) -> Result<Vec<ContainerSeen>> {
         self.call(System::Swarm, "swarm.containers", "list containers".to_owned(), |state| {
-            let containers = state.containers.values().filter(|container| selects(selector, &container.labels));
+            let containers =
+                state.containers.labelled(selector).filter(|container| selects(selector, &container.labels));
             Ok(containers.map(super::engine::Container::seen).collect())
         })
         .await
@@ -124,12 +132,9 @@ impl Swarm for World {
     async fn containers_mounting(&self, path: &str) -> Result<Vec<ContainerSeen>> {
         let about = format!("list containers that mount {path}");
         self.call(System::Swarm, "swarm.containers_mounting", about, |state| {
-            let wanted = path.trim_end_matches('/');
-            let containers = state.containers.values().filter(|container| {
-                let mounts = &container.attributes.mounts;
-                container.is_live() && mounts.iter().any(|mount| mount.source.trim_end_matches('/') == wanted)
-            });
-            Ok(containers.map(super::engine::Container::seen).collect())
+            let wanted = Key::Mount(path.trim_end_matches('/').to_owned());
+            let live = state.containers.found(&wanted).filter(|container| container.is_live());
+            Ok(live.map(super::engine::Container::seen).collect())
         })
         .await
     }

@@ -48,26 +48,32 @@ pub enum Violation {
 /// What is needed to find violations.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
+    /// Whether texts are remembered.
+    remembers: bool,
     found: BTreeSet<Violation>,
     secrets: BTreeSet<String>,
     visible: BTreeSet<(String, String)>,
 }
 
 impl Watch {
+    pub(super) fn new(remembers: bool) -> Self {
+        Self { remembers, ..Self::default() }
+    }
+
     pub(super) fn found(&mut self, violation: Violation) {
         self.found.insert(violation);
     }
 
     /// A password that must be seen nowhere.
     pub(super) fn secret(&mut self, text: &str) {
-        if text.len() >= SECRET_CHARS_MIN {
+        if self.remembers && text.len() >= SECRET_CHARS_MIN {
             self.secrets.insert(text.to_owned());
         }
     }
 
     /// A text that everybody can read.
     pub(super) fn visible(&mut self, place: &str, text: &str) {
-        if self.visible.len() < TEXTS_MAX {
+        if self.remembers && self.visible.len() < TEXTS_MAX {
             self.visible.insert((place.to_owned(), text.to_owned()));
         }
     }
