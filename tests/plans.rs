@@ -16,6 +16,7 @@ use pgmoor::model::{
     AcceptedSpec, Catalogue, DatabaseId, Digest, FleetId, FleetRecord, Graph, HostId, Kind, Observation, Observed,
     Record, Scope, Secret, Stray,
 };
+use pgmoor::plan::decision::{Decision, End, Veil};
 use pgmoor::plan::{Disruption, Input, Plan, check, nothing_there, plan, simulate, text};
 
 /// A moment in 2026: seconds since 1970.
@@ -107,6 +108,12 @@ fn planned(scope: &Scope, desired: &Graph, observed: &Observed) -> Plan {
     let input = Input { scope, desired, observed, outcomes: &outcomes, forced: &forced };
     let plan = plan(&input);
     assert_eq!(check::check(&plan, &input), Ok(()));
+    // Decided again by somebody who sees no secret, it is the same.
+    let decision = Decision::new(&input, &plan, &Veil::new(b"key", [])).unwrap();
+    let sent = serde_json::to_string(&decision).unwrap();
+    let replayed = serde_json::from_str::<Decision>(&sent).unwrap().replay().unwrap();
+    assert!(replayed.same(), "{replayed:#?}");
+    assert!(!plan.waiting.is_empty() || replayed.end == End::Settled, "{replayed:#?}");
     plan
 }
 

@@ -79,6 +79,8 @@ pub enum Command {
     Events(Events),
     /// Look at everything that pgmoor stands on (Docker, Swarm, images, names, ports, clock, disks, store, broker)
     Doctor(Doctor),
+    /// Write a support bundle: specs, plans, states, logs and versions in one file, without secrets
+    Report(Report),
     /// Print the JSON Schema of a document; without KIND, list the kinds
     Schema(Schema),
     /// Print the completions of a shell
@@ -349,6 +351,20 @@ pub struct Doctor {
     /// How the report is printed.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// `pgmoor report`
+#[derive(Debug, Clone, Args)]
+pub struct Report {
+    /// The databases it is about; all of them without one
+    #[arg(value_name = "DATABASE")]
+    pub databases: Vec<DatabaseId>,
+    /// The file to write, tar.gz [default: pgmoor-FLEET-TIME.tar.gz]
+    #[arg(short = 'o', long = "output", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// The daemon's log [default: what systemd's journal has of pgmoor.service]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub log_file: Option<PathBuf>,
 }
 
 /// `pgmoor schema`

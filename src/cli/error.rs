@@ -71,6 +71,20 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What was to be taken out of a bundle is still in it: a mistake of ours, and nothing was written.
+    #[error("a known secret is left in {file} of the bundle: nothing is written")]
+    BundleHoldsSecret {
+        /// The file in the bundle.
+        file: String,
+    },
+    /// It is no bundle, or not a whole one.
+    #[error("read the bundle {}: {why}", path.display())]
+    BadBundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The catalogue.
     #[error("read the version catalogue")]
     Catalogue(#[from] domain::catalogue::Error),
@@ -220,6 +234,12 @@ impl Error {
             ),
             Self::ReadFile { source, .. } if denied(source) => {
                 Some("only root may read that file: run it with sudo".to_owned())
+            }
+            Self::BadBundle { .. } => {
+                Some("`pgmoor report` makes one; was it copied whole, and in binary form?".to_owned())
+            }
+            Self::BundleHoldsSecret { .. } => {
+                Some("please report it, with the name of the file and this version".to_owned())
             }
             Self::NoUsers(_) => Some("name one under `database_users` in the spec".to_owned()),
             Self::NoContainer { .. } => Some("`pgmoor status` says where it runs and how it is".to_owned()),

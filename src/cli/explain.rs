@@ -1,10 +1,13 @@
 //! `explain`: why a database is as it is, and what to do, from what stands retained at the broker alone.
 
+use std::collections::BTreeMap;
+
 use super::args::Explain as Args;
 use super::link::Follow;
 use super::{Context, Error, Exit, Out, render};
 use crate::contract::documents::{OnlineState, Time};
 use crate::contract::topics::{Topic, filters};
+use crate::model::FleetId;
 use crate::report::explain::{Known, explain};
 
 pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Result<Exit, Error> {
@@ -17,10 +20,7 @@ pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Re
         .collect();
     let (follow, retained) = Follow::start(context, filters).await?;
     follow.close().await;
-    let mut known = Known::default();
-    for (topic, payload) in &retained {
-        take(&mut known, Topic::parse(fleet, topic), payload)?;
-    }
+    let known = known(fleet, &retained)?;
     let watched = known.controllers.iter().any(|controller| controller.state == OnlineState::Online);
     if known.status.is_none() && watched {
         return Err(Error::NoDatabase { database: database.clone(), fleet: fleet.clone() });
@@ -29,6 +29,15 @@ pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Re
     let explanation = explain(database, &known, now);
     out.document(args.output.format, &explanation, |style| render::explanation(&explanation, now, style))?;
     Ok(if explanation.fine { Exit::Done } else { Exit::Changes })
+}
+
+/// What documents tell, by their topics.
+pub(super) fn known(fleet: &FleetId, retained: &BTreeMap<String, Vec<u8>>) -> Result<Known, Error> {
+    let mut known = Known::default();
+    for (topic, payload) in retained {
+        take(&mut known, Topic::parse(fleet, topic), payload)?;
+    }
+    Ok(known)
 }
 
 /// Takes one document in. What a newer daemon says that this version cannot read is left out, except for the status,

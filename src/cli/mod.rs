@@ -1,6 +1,6 @@
 //! The command line: `validate`, `plan`, `apply`, `status`, … It speaks MQTT with the broker, as any other client could;
-//! only `connection` and `psql` read a file, the credentials that the daemon keeps on its host, and `doctor` looks at that
-//! host.
+//! only `connection` and `psql` read a file, the credentials that the daemon keeps on its host, and `doctor` and `report`
+//! look at that host.
 //!
 //! Architecture invariant: it never opens the store, and knows nothing that is not on the topics, so it works from any
 //! machine that reaches the broker. Exit codes are those of [`Exit`] and nothing else (docs/cli.md).
@@ -10,6 +10,7 @@ mod apply;
 mod approve;
 pub mod args;
 mod ask;
+mod bundle;
 mod doctor;
 mod error;
 mod events;
@@ -131,6 +132,7 @@ pub async fn run(command: &Command, options: &Options, program: clap::Command, o
         Command::Explain(args) => explain::run(&context, args, out).await,
         Command::Events(args) => events::run(&context, args, out).await,
         Command::Doctor(args) => doctor::run(&context, args, out).await,
+        Command::Report(args) => Box::pin(bundle::report(&context, args, out)).await,
         Command::Resume(args) => resume::run(&context, args, out).await,
         Command::Connection(args) => access::connection(&context, args, out).await,
         Command::Psql(args) => access::psql(&context, args).await,

@@ -50,7 +50,7 @@ impl Draft {
     }
 
     pub(super) fn may_differ(mut self, pointer: Option<&'static str>) -> Self {
-        self.0.may_differ.extend(pointer);
+        self.0.may_differ.extend(pointer.map(str::to_owned));
         self
     }
 }

@@ -314,7 +314,7 @@ pub struct Resource {
     /// What it shall be.
     pub attributes: Attributes,
     /// JSON pointers into the attributes that may differ without an update.
-    pub may_differ: Vec<&'static str>,
+    pub may_differ: Vec<String>,
     /// What it carries and never shows.
     pub payload: Payload,
 }

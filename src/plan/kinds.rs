@@ -95,7 +95,8 @@ fn is_shown(kind: Kind, change: &Change) -> bool {
 /// Words before which `=` and a secret stand in `pg_hba.conf` lines, connection texts and commands.
 const SECRET_WORDS: [&str; 5] = ["password", "passwd", "passphrase", "secret", "token"];
 
-fn may_hold_secret(value: &Value) -> bool {
+/// Whether a text in it says that a secret stands there.
+pub(super) fn may_hold_secret(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
         Value::String(text) => {

@@ -7,6 +7,7 @@
 pub mod approval;
 mod changes;
 pub mod check;
+pub mod decision;
 mod deletes;
 pub mod disruption;
 pub mod downtime;

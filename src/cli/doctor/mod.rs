@@ -49,13 +49,20 @@ pub struct DoctorSettings {
 
 /// The doctor's report.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     /// The worst of all results.
     result: Verdict,
     checks: Vec<Check>,
 }
 
 pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Result<Exit, Error> {
+    let report = Box::pin(examine(context)).await;
+    out.document(args.output.format, &report, |style| text(&report.checks, style))?;
+    Ok(if report.result == Verdict::Fail { Exit::Failed } else { Exit::Done })
+}
+
+/// Looks at everything.
+pub(super) async fn examine(context: &Context<'_>) -> Report {
     let data_dir = &context.options.data_dir;
     let store = store::look(data_dir);
     let daemon = store.daemon();
@@ -72,9 +79,7 @@ pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Re
     checks.extend(look_at_disks(context, engine.as_ref()).await);
     checks.extend(store::judge(data_dir, &store));
     checks.extend(broker);
-    let report = Report { result: worst(&checks), checks };
-    out.document(args.output.format, &report, |style| text(&report.checks, style))?;
-    Ok(if report.result == Verdict::Fail { Exit::Failed } else { Exit::Done })
+    Report { result: worst(&checks), checks }
 }
 
 /// What Docker told.

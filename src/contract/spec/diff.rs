@@ -7,20 +7,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::hidden::{HIDDEN, hide, may_be_secret};
 use crate::contract::documents::Change;
 use crate::contract::faults::pointer;
-
-/// What stands for a value that may be secret.
-pub const HIDDEN: &str = "(hidden)";
-
-/// Fields that may hold a secret as a whole, with all that is below.
-const SECRET_FIELDS: &[&str] =
-    &["scripts", "config", "custom_options", "restore_options", "backup_options", "gcs_key", "azure_key"];
-/// Words in a name whose value may be secret.
-const SECRET_WORDS: &[&str] = &["password", "passphrase", "secret", "token", "key", "credential", "conninfo"];
-
-/// Words in a text that may hold a secret.
-const SECRET_WORDS_IN_TEXTS: &[&str] = &["password", "passwd", "secret"];
 
 /// The fields in which `from` and `to` differ, in the order of their names. A document that is no JSON counts as empty.
 #[must_use]
@@ -48,33 +37,9 @@ fn compare(place: &str, from: Option<&Value>, to: Option<&Value>, secret: bool, 
             }
         }
         (from, to) => {
-            let told = |value: &Value| if secret { Value::from(HIDDEN) } else { masked(value) };
+            let told = |value: &Value| if secret { Value::from(HIDDEN) } else { hide(value) };
             changes.push(Change { pointer: place.to_owned(), from: from.map(told), to: to.map(told) });
         }
-    }
-}
-
-fn may_be_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_FIELDS.contains(&name.as_str()) || SECRET_WORDS.iter().any(|word| name.contains(word))
-}
-
-/// A value with everything hidden in it that may be secret.
-fn masked(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let field = |(name, value): (&String, &Value)| {
-                let shown = if may_be_secret(name) { Value::from(HIDDEN) } else { masked(value) };
-                (name.clone(), shown)
-            };
-            Value::Object(fields.iter().map(field).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(masked).collect()),
-        // A line of `pg_hba.conf` may hold the password of a directory service.
-        Value::String(text) if SECRET_WORDS_IN_TEXTS.iter().any(|word| text.to_ascii_lowercase().contains(word)) => {
-            Value::from(HIDDEN)
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 

@@ -15,6 +15,7 @@ mod build;
 pub mod diff;
 mod effective;
 pub(super) mod form;
+pub mod hidden;
 pub(super) mod json;
 pub mod quantity;
 mod repair;

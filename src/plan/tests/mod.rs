@@ -2,6 +2,7 @@
 //! must refuse.
 
 mod approval;
+mod decision;
 mod golden;
 mod properties;
 mod refused;

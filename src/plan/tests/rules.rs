@@ -119,7 +119,7 @@ fn a_new_network_replaces_the_container() {
 fn what_may_differ_is_no_difference() {
     let mut resources: Vec<_> = Shop::default().graph().in_order().cloned().collect();
     for resource in resources.iter_mut().filter(|resource| resource.id == service()) {
-        resource.may_differ = vec!["/replicas", "/labels"];
+        resource.may_differ = vec!["/replicas".to_owned(), "/labels".to_owned()];
     }
     let drift = |present: &mut crate::model::Present| {
         if let Attributes::Service(service) = &mut present.attributes {

@@ -9,6 +9,7 @@ use crate::model::{
     Attributes, DatabaseId, Dependency, Digest, Executor, Graph, HostId, Kind, NodeName, Observation, Observed,
     Payload, Present, Resource, ResourceId, Scope,
 };
+use crate::plan::decision::{Decision, Veil};
 use crate::plan::{Input, Outcome, Plan, check, nothing_there, plan, simulate};
 
 /// What tests change of the database.
@@ -281,6 +282,10 @@ impl World {
         let input = self.input(&scope);
         let plan = plan(&input);
         assert_eq!(check::check(&plan, &input), Ok(()), "{plan:#?}");
+        // Every plan of these tests is decided again from behind the veil, and comes out the same.
+        let decision = Decision::new(&input, &plan, &Veil::new(b"key", [])).unwrap();
+        let replayed = decision.replay().unwrap();
+        assert!(replayed.same(), "{replayed:#?}");
         plan
     }
 
