@@ -12,6 +12,8 @@ SOAK_COUNT ?= 10
 # Seeds of the simulation: in the fast half, and in `make soak`; `make test` takes the test's own number.
 CHECK_SEEDS ?= 8
 SOAK_SEEDS ?= 10000
+# How often the daemon is killed at a random moment in `make soak`; `make test` does it five times.
+SOAK_KILLS ?= 50
 SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions fuzz/run .ci/run)
 
 # The test binaries that need brokers, Docker or Swarm, and what of them the fast half runs all the same.
@@ -87,6 +89,7 @@ soak: export PGMOOR_TEST_CATALOGUE = $(CURDIR)/.state/catalogue.json
 soak: setup-test ## the tests that touch the world, SOAK_COUNT times; ends at the first failure
 	@deploy/images/build --all
 	SIM_SEEDS=$(SOAK_SEEDS) $(CARGO) nextest run --locked --cargo-profile bench --profile ci --test simulation
+	KILLS=$(SOAK_KILLS) $(CARGO) nextest run --locked --profile ci --test live -E 'test(killed_at_random_moments)'
 	@for i in $$(seq $(SOAK_COUNT)); do \
 		echo "== round $$i of $(SOAK_COUNT)"; \
 		$(CARGO) nextest run --locked --workspace --profile ci -E '$(WORLD)'; \

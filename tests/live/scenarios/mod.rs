@@ -9,6 +9,7 @@ mod delete;
 mod drift;
 mod explain;
 mod kill;
+mod kills;
 mod secrets;
 mod site;
 
