@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context<'_>, args: &Args, out: &mut Out) -> Re
     follow.close().await;
     let known = known(fleet, &retained)?;
     let watched = known.controllers.iter().any(|controller| controller.state == OnlineState::Online);
-    if known.status.is_none() && watched {
+    if known.status.is_none() && known.in_trash(database).is_none() && watched {
         return Err(Error::NoDatabase { database: database.clone(), fleet: fleet.clone() });
     }
     let now = Time::from_ms(context.clock.now_ms());

@@ -40,6 +40,7 @@ pub(super) async fn published(
         out.document(format, answer, |_| told(database, answer))?;
         return Ok(Exit::Done);
     }
+    out.note(told(database, answer).trim_end());
     let goal = Goal { database: database.clone(), digest: spec.digest.clone(), deletes: false };
     let mut waiter = Waiter::start(context, goal).await?;
     wait(context, &mut waiter, database, (how_long, format), out).await

@@ -28,8 +28,11 @@ use crate::runtime::{Random, within};
 const IN_FLIGHT: usize = 256;
 /// How long one message may take from its turn to its PUBACK.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Foreign writes that wait to be read; more are dropped, since one look at a topic mends them all.
-const FOREIGN_WRITES: usize = 256;
+/// Writes that wait to be read; more are dropped, since one look at a topic mends them all. Half of the places are kept
+/// for what others write now: what the broker replays may be as much as there are topics.
+const WRITES: usize = 4096;
+/// The end of a link's name, which is another in each process: a hyphen and sixteen digits.
+const OF_PROCESS: usize = 17;
 /// How long the goodbye may take.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -125,10 +128,10 @@ impl Outbound {
     }
 
     /// Listens to topics that only this link should write on, eight filters at most (the limit of hosted brokers for
-    /// one SUBSCRIBE), and hands over what others write there. What was written while there was no connection is not
-    /// among it.
+    /// one SUBSCRIBE), and hands over what others write there; and, without its payload, what the broker replays of this
+    /// controller's own words. What others wrote while there was no connection is not among it.
     pub fn watch(&mut self, filters: Vec<String>) -> mpsc::Receiver<Received> {
-        let (writes, written) = mpsc::channel(FOREIGN_WRITES);
+        let (writes, written) = mpsc::channel(WRITES);
         self.watched = Some(Watched { filters, writes });
         written
     }
@@ -192,12 +195,18 @@ impl Outbound {
         }
     }
 
-    /// Somebody wrote on a watched topic. What is replayed was written before the connection, and is said again anyway.
+    /// Somebody wrote on a watched topic, or the broker replays what was written before the connection.
     fn written(&self, publish: Publish) {
         let Some((watched, message)) = self.watched.as_ref().zip(Received::of(publish)) else { return };
-        let ours = message.properties.writer.as_deref() == Some(&self.shared.writer);
-        if !ours && !message.retain && watched.writes.try_send(message).is_err() {
-            tracing::debug!("too many foreign writes at once; one is not looked at");
+        let writer = message.properties.writer.as_deref().unwrap_or_default();
+        let (wanted, message) = if message.retain {
+            let room = watched.writes.capacity() > WRITES / 2;
+            (room && of_same_controller(writer, &self.shared.writer), Received { payload: Vec::new(), ..message })
+        } else {
+            (writer != self.shared.writer, message)
+        };
+        if wanted && watched.writes.try_send(message).is_err() {
+            tracing::debug!("too many writes at once; one is not looked at");
         }
     }
 
@@ -218,6 +227,12 @@ impl Outbound {
         let session_present = ack.session_present;
         self.shared.keeper.state.send_replace(LinkState::Connected { epoch, session_present });
     }
+}
+
+/// Whether two names of links are of one controller, maybe of different lives of it.
+fn of_same_controller(one: &str, other: &str) -> bool {
+    let controller = |name: &str| name.len().checked_sub(OF_PROCESS).and_then(|end| name.get(..end).map(str::to_owned));
+    one.len() == other.len() && controller(one).is_some_and(|one| Some(one) == controller(other))
 }
 
 /// Waits for a state; for ever, when the link is gone without it.
@@ -289,5 +304,19 @@ impl Unacknowledged {
         let Self { topic, notice, _place } = self;
         let answer = within("the broker's PUBACK", ACKNOWLEDGE_TIMEOUT, notice.wait_completion_async()).await?;
         acknowledged(topic, answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_same_controller;
+
+    #[test]
+    fn a_controller_knows_its_own_words_of_an_earlier_life() {
+        let name = |controller: &str, process: u64| format!("{controller}-{process:016x}");
+        assert!(of_same_controller(&name("host-1", 7), &name("host-1", u64::MAX)));
+        assert!(!of_same_controller(&name("host-1", 7), &name("host-2", 7)));
+        assert!(!of_same_controller(&name("host-1", 7), &name("host-11", 7)));
+        assert!(!of_same_controller("", "") && !of_same_controller("host-1", "host-1"));
     }
 }

@@ -1,7 +1,8 @@
 //! Foreign writes: somebody else wrote on a topic that is ours to write. It is said, and what we last said is published
-//! again.
+//! again. And our own words that a broker brought back, of a database that is gone: they are cleared.
 //!
-//! Invariant: there is no fight. A topic is restored three times in ten minutes; who goes on writing has it for the rest
+//! Invariants: what we said is taken back only where it is known that the database does not live (rule 4). There is no
+//! fight. A topic is restored three times in ten minutes; who goes on writing has it for the rest
 //! of them, is told so once, and the topic is restored when they are over. Topics on which we said nothing are left
 //! alone: they may be another controller's.
 
@@ -13,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contract::documents::{Event, EventData, EventType, Time, to_bytes};
 use crate::contract::topics::Topic;
-use crate::model::{Digest, FleetId};
+use crate::model::{DatabaseId, Digest, FleetId};
 use crate::mqtt::Received;
 use crate::runtime::SharedClock;
-use crate::store::{OutMessage, Result, Rows as _, Store};
+use crate::store::{OutMessage, Result, Rows, Store};
 
 /// The time in which restorations of a topic are counted, in milliseconds.
 const WINDOW_MS: i64 = 10 * 60 * 1000;
@@ -34,6 +35,14 @@ pub struct Guard {
     clock: SharedClock,
     writes: mpsc::Receiver<Received>,
     limiter: Limiter,
+}
+
+/// Whether nothing is said on a topic because its database is known to be gone: the records were read from Swarm (they are
+/// stored together with the fleet's), and none of it lives or is about to.
+fn is_gone(rows: &impl Rows, topic: &str, id: &DatabaseId) -> Result<bool> {
+    let lives = rows.record(id)?.is_some_and(|record| record.tombstone.is_none());
+    let comes = rows.desired(id)?.is_some_and(|row| row.candidate.is_some());
+    Ok(!lives && !comes && rows.last_said(topic)?.is_none() && rows.fleet_record()?.is_some())
 }
 
 /// What is done about a foreign write.
@@ -116,7 +125,27 @@ impl Guard {
         }
     }
 
+    /// The broker replays what this controller once said. Where nothing is said today and the database is gone, a broker
+    /// that came back with an older state (rule 9) has brought it back.
+    async fn replayed(&self, topic: &str) -> Result<()> {
+        let Some(id) = Topic::parse(&self.fleet, topic).and_then(|parsed| parsed.database().cloned()) else {
+            return Ok(());
+        };
+        if !self.store.read(|reader| is_gone(reader, topic, &id))? {
+            return Ok(());
+        }
+        tracing::info!(topic, "the broker brought back what was said of a database that is gone; it is cleared");
+        let (topic, now_ms) = (topic.to_owned(), self.clock.now_ms());
+        let clear = self.store.write(move |writer| {
+            if is_gone(writer, &topic, &id)? { writer.enqueue(&OutMessage::clear(topic, now_ms)) } else { Ok(()) }
+        });
+        clear.await
+    }
+
     async fn written(&mut self, write: &Received) -> Result<()> {
+        if write.retain {
+            return self.replayed(&write.topic).await;
+        }
         let said = self.store.read(|reader| reader.last_said(&write.topic))?;
         // The same words need no mending, whoever said them.
         if said.is_none_or(|said| said.payload == write.payload) {

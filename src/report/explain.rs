@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::contract::documents::{
     Availability, Condition, ConditionStatus, ConditionType, HealthDoc, HostStatus, OnlineState, PlanDoc, PlanStep,
-    State, Status, StepState, Time, VerdictResult,
+    State, Status, StepState, Time, Trash, VerdictResult,
 };
 use crate::model::{DatabaseId, Health, InstanceId};
 
@@ -27,6 +27,15 @@ pub struct Known {
     pub hosts: Vec<HostStatus>,
     /// `controllers/+/availability`.
     pub controllers: Vec<Availability>,
+}
+
+impl Known {
+    /// The host in whose trash the data of a deleted database is: its own topics are cleared.
+    #[must_use]
+    pub fn in_trash(&self, database: &DatabaseId) -> Option<(&HostStatus, &Trash)> {
+        let mut hosts = self.hosts.iter().filter(|_| self.status.is_none());
+        hosts.find_map(|host| Some((host, host.inventory.trash.get(database)?)))
+    }
 }
 
 /// An answer.
@@ -72,7 +81,11 @@ pub fn explain(database: &DatabaseId, known: &Known, now: Time) -> Explanation {
             todo: vec![],
         },
     };
-    answer.head(database, known.status.as_ref());
+    let in_trash = known.in_trash(database);
+    match in_trash {
+        Some((host, trash)) => answer.in_trash(database, host, trash),
+        None => answer.head(database, known.status.as_ref()),
+    }
     let watched = answer.controllers(&known.controllers);
     if let Some(status) = &known.status {
         if !matches!(status.state, State::Available | State::Deleted | State::Rejected) {
@@ -149,6 +162,23 @@ impl Answer {
         let head = link(format!("database {database} {word}"), ready.map(|ready| ready.since));
         self.explanation.chain.push(head);
         self.explanation.fine = matches!(status.state, State::Available | State::Deleted);
+    }
+
+    /// It was deleted, and can be had back.
+    fn in_trash(&mut self, database: &DatabaseId, host: &HostStatus, trash: &Trash) {
+        let (name, left_ms) = (&host.host, i64::try_from(trash.keeps_for_s.saturating_mul(1000)).unwrap_or(i64::MAX));
+        let what = if trash.keeps_for_s == 0 {
+            format!("database {database} is deleted; its data is being purged from the trash of {name}")
+        } else {
+            let until = Time::from_ms(host.updated_at.ms().saturating_add(left_ms));
+            self.todo(Some(&format!("to have it back: `pgmoor undelete {database}`")));
+            self.todo(Some(&format!("to free its id and its disk now: `pgmoor purge {database}`")));
+            format!(
+                "database {database} is deleted; its data is in the trash of {name} until {until}, and as much longer as \
+                 pgmoor does not run meanwhile"
+            )
+        };
+        self.explanation.chain.push(link(what, Some(trash.deleted_at)));
     }
 
     /// Whether somebody is there to act.

@@ -216,6 +216,14 @@ pub trait Rows: Source {
         row(self, Table::Retained, topic.as_bytes())
     }
 
+    /// Whether a message waits to be said on a retained topic.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn waits(&self, topic: &str) -> Result<bool> {
+        Ok(self.get(Table::Waiting, topic.as_bytes())?.is_some())
+    }
+
     /// The retained topics on which we last said something, of those that begin with `prefix`.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! A mosquitto beside the program: it forgets, comes back older, is written to by strangers, and is gone by an inventory.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, Options, until};
@@ -40,6 +42,12 @@ fn a_broker_that_comes_back_older_or_empty_changes_nothing() {
         let events = daemon.wire.everything();
         events.iter().any(|(topic, event)| topic.ends_with("/gone/events") && event.contains("replay-ignored"))
     });
+    until("what was said of it is cleared again", || {
+        let late = daemon.wire_as("late");
+        late.retained("databases/shop/status");
+        late.topics("databases/gone/") == ["databases/gone/spec"]
+    });
+    assert!(daemon.log().contains("the broker brought back what was said of a database that is gone"));
     let log = daemon.log();
     let made = |line: &&str| line.contains("service::gone-n1") && line.contains("\"action\":\"Create\"");
     assert_eq!(log.lines().filter(made).count(), 1, "nothing of it is made again");
@@ -50,6 +58,43 @@ fn a_broker_that_comes_back_older_or_empty_changes_nothing() {
     daemon.apply("shop", &spec(2, "6MB"));
     wait_condition(&daemon, "shop", "BrokerAmnesia", None);
     wait_condition(&daemon, "shop", "BrokerRewound", None);
+}
+
+#[test]
+fn a_broker_that_lets_nobody_write_specs_but_their_publisher_is_named_in_the_answer() {
+    let daemon = Daemon::start(Options { drivers: "fake", mosquitto: true, guarded: true });
+    daemon.expect_log(&["a message is skipped"]);
+    let published = spec(1, "5MB");
+    daemon.apply("shop", &published);
+    forbid_specs(&daemon);
+    daemon.apply("shop", &spec(2, "6MB"));
+    daemon.wire.publish("databases/shop/commands/rollback", r#"{"to": 1}"#, false);
+    let mut answer = Value::Null;
+    until("the command is answered", || {
+        let said = daemon.wire.everything();
+        let found = said.iter().find(|(topic, _)| topic.ends_with("/shop/commands/rollback/result"));
+        answer = found.map(|(_, text)| serde_json::from_str(text).unwrap()).unwrap_or_default();
+        !answer.is_null()
+    });
+    let message = answer["message"].as_str().unwrap_or_default();
+    assert!(answer["result"] == "accepted" && message.contains("the broker did not take it"), "{answer:#}");
+    assert!(message.contains(&format!("{}/databases/shop/spec", daemon.wire.root)), "{message}");
+    daemon.wait_status("shop", "it is rolled back all the same", |status| {
+        status["state"] == "available" && status["observed"]["digest"] == answer["spec"]["digest"]
+    });
+    assert_eq!(daemon.wire.last("databases/shop/spec"), Some(spec(2, "6MB")), "the topic stays as it was");
+}
+
+/// Takes the right to write specs from the controller, while the mosquitto runs.
+fn forbid_specs(daemon: &Daemon) {
+    let file = daemon.directory.path().join("acl");
+    let (mut rights, right) =
+        (std::fs::read_to_string(&file).unwrap(), format!("topic write {}/databases/+/spec", daemon.wire.root));
+    assert_eq!(rights.matches(&right).count(), 2, "the publisher's and the controller's");
+    rights.insert(rights.rfind(&right).unwrap(), '#');
+    std::fs::write(&file, rights).unwrap();
+    let id = daemon.mosquitto.as_ref().unwrap().id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
 }
 
 #[test]

@@ -55,8 +55,14 @@ fn a_deleted_database_is_told_of_and_comes_back() {
     until("the host tells of its trash", || {
         daemon.wire.last("hosts/host-1/status").is_some_and(|text| text.contains("\"trash\":{\"shop\""))
     });
+    let said = daemon.cli(&["explain", "shop"]);
+    let text = String::from_utf8(said.stdout).unwrap();
+    assert_eq!(said.status.code(), Some(0), "{text}");
+    assert!(text.starts_with("database shop is deleted; its data is in the trash of host-1 until 20"), "{text}");
+    assert!(text.contains("`pgmoor undelete shop`"), "{text}");
     let answer = ask(&daemon, "shop", "undelete", "{}");
     accepted(&answer);
+    assert!(answer["message"].as_str().unwrap().starts_with("its spec is published again as generation"), "{answer:#}");
     let digest = answer["spec"]["digest"].as_str().unwrap().to_owned();
     let status = daemon.wait_status("shop", "it is back", |status| {
         status["state"] == "available" && status["observed"]["digest"] == digest.as_str()

@@ -204,6 +204,19 @@ fn it_was_deleted() {
 }
 
 #[test]
+fn its_data_is_in_the_trash() {
+    let shop = DatabaseId::parse("shop").unwrap();
+    let mut known = Known { status: None, ..known(status("deleted", vec![]), None) };
+    let mut keeps_for_s = |left: u32| {
+        let kept = read(json!({"deleted_at": at(1), "keeps_for_s": left}));
+        known.hosts[0].inventory.trash.insert(shop.clone(), kept);
+        known.clone()
+    };
+    golden("in-the-trash", true, &keeps_for_s(3600));
+    golden("being-purged", true, &keeps_for_s(0));
+}
+
+#[test]
 fn what_a_later_version_adds_is_told_too() {
     let mut kept = status("available", vec![condition("Ready", "true", "Settled", "", None)]);
     let other =

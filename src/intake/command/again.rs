@@ -1,22 +1,24 @@
 //! `undelete` and `rollback`: a spec that was accepted before is published again, as a new generation.
 //!
 //! It is judged as any other: by the rules here and at once, so that the answer tells the faults, then by the host. The
-//! topic gets it through the outbox. Invariant: the candidate, the message and the answer are one transaction, and a
-//! candidate keeps the trash from being purged.
+//! topic gets it through the outbox, and the answer says whether the broker took it. Invariants: the candidate and the
+//! message are one transaction, and a candidate keeps the trash from being purged; who is killed before the answer has
+//! done what was asked, and says nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::super::spec::{candidate, propose};
-use super::super::{Error, Intake};
-use super::Reply;
+use super::super::{Error, Intake, Retained};
 use super::history::{find, not_found};
+use super::{answers, is_new};
 use crate::contract;
 use crate::contract::commands::Question;
-use crate::contract::documents::{AcceptedBy, CommandResult, ObservedSpec};
+use crate::contract::documents::{AcceptedBy, CommandResult, ObservedSpec, Time};
 use crate::contract::faults::{Code, Fault};
 use crate::contract::spec::diff::with_generation;
 use crate::contract::topics::Topic;
-use crate::model::{DatabaseId, Record};
+use crate::model::{DatabaseId, Record, Scope};
 use crate::store::{self, History as _, OutMessage, Rows as _, SpecRow, Writer};
 
 /// Which spec is published again.
@@ -28,19 +30,79 @@ pub(super) enum Which {
     Past(u64),
 }
 
+/// How long the broker may take to say whether it takes the spec; the answer comes then in any case.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+/// The pause between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What is published again.
+struct Again {
+    spec: ObservedSpec,
+    document: String,
+}
+
 impl Intake {
     pub(super) async fn publish_again(&self, question: Question, which: Which) -> Result<(), Error> {
-        let (intake, id) = (self.clone(), question.database.clone());
-        self.carry_out(question, move |writer, answer| intake.again_in(writer, answer, &id, which)).await
+        let (intake, id, asked) = (self.clone(), question.database.clone(), question.clone());
+        let accepted = CommandResult::accepted(&question, Time::from_ms(self.clock.now_ms()));
+        let refused = accepted.clone();
+        let begun = self.store.write(move |writer| {
+            if !is_new(writer, &asked, refused.at.ms())? {
+                return Ok(None);
+            }
+            match intake.again_in(writer, &asked.database, which)? {
+                Ok(again) => Ok(Some(again)),
+                Err(faults) => {
+                    let messages = answers(&intake.fleet, &asked, &refused.rejected(faults));
+                    messages.iter().try_for_each(|message| writer.enqueue(message))?;
+                    Ok(None)
+                }
+            }
+        });
+        let Some(again) = begun.await? else { return Ok(()) };
+        self.bell.ring(Scope::Database(id.clone()));
+        let message = self.told(&id, &again).await?;
+        let answer = CommandResult { spec: Some(again.spec), message: Some(message), ..accepted };
+        let messages = answers(&self.fleet, &question, &answer);
+        let write = self.store.write(move |writer| messages.iter().try_for_each(|message| writer.enqueue(message)));
+        Ok(write.await?)
+    }
+
+    /// What the answer says: whether the broker took the spec, which a fresh look at the topic shows. One that does not
+    /// let pgmoor write there says so, or says nothing, depending on the broker.
+    async fn told(&self, id: &DatabaseId, again: &Again) -> Result<String, Error> {
+        let topic = Topic::Spec(id.clone());
+        let name = topic.to_string(&self.fleet);
+        let sent = async {
+            while self.store.read(|reader| reader.waits(&name))? {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Ok::<_, store::Error>(())
+        };
+        let sent = tokio::time::timeout(TAKEN_WITHIN, sent).await.ok().transpose()?;
+        let holds = if sent.is_some() { self.confirm.retained(&topic).await } else { Retained::Unknown };
+        let number = again.spec.generation.unwrap_or_default();
+        Ok(match holds {
+            Retained::Payload(payload) if payload == again.document.as_bytes() => {
+                format!("its spec is published again as generation {number}, and judged")
+            }
+            Retained::Payload(_) | Retained::Nothing => format!(
+                "its spec is judged again as generation {number}, but {name} does not hold it: the broker did not take it, or \
+                 somebody published there since. Publish it there yourself, or let pgmoor write there \
+                 (broker/mosquitto/pgmoor.acl)"
+            ),
+            Retained::Unknown => format!(
+                "its spec is judged again as generation {number}; whether the broker took it on {name} is not known yet"
+            ),
+        })
     }
 
     fn again_in(
         &self,
         writer: &mut Writer<'_>,
-        answer: CommandResult,
         id: &DatabaseId,
         which: Which,
-    ) -> store::Result<Reply> {
+    ) -> store::Result<Result<Again, Vec<Fault>>> {
         let (record, specs) = (writer.record(id)?, writer.past_specs(id)?);
         let Some(record) = record else { return Ok(Err(vec![no_database(id)])) };
         let document = match chosen(&record, &specs, which) {
@@ -68,16 +130,9 @@ impl Intake {
         let intent = writer.intent(id)?;
         writer.put_intent(id, &store::IntentRow { purge: false, ..intent })?;
         let topic = Topic::Spec(id.clone()).to_string(&self.fleet);
-        writer.enqueue(&OutMessage::on_behalf(topic, document.into_bytes(), now_ms))?;
-        Ok(Ok(CommandResult {
-            spec: Some(ObservedSpec {
-                generation: Some(generation),
-                digest: spec.digest,
-                client_token: spec.client_token,
-            }),
-            message: Some(format!("its spec is published again as generation {generation}, and judged")),
-            ..answer
-        }))
+        writer.enqueue(&OutMessage::on_behalf(topic, document.clone().into_bytes(), now_ms))?;
+        let (digest, client_token) = (spec.digest, spec.client_token);
+        Ok(Ok(Again { spec: ObservedSpec { generation: Some(generation), digest, client_token }, document }))
     }
 }
 
