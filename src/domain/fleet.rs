@@ -181,10 +181,10 @@ fn service(
         command: vec!["etcd".to_owned()],
         args: Vec::new(),
         env: environment(record, facts, options, address),
-        mounts: vec![
+        mounts: BTreeSet::from([
             mount(layout::etcd_certificates(&facts.data_dir), container::CERTIFICATES, true),
             mount(layout::etcd_data(&facts.data_dir), container::ETCD_DATA, false),
-        ],
+        ]),
         networks: vec![Attachment { network: "bridge".to_owned(), aliases: Vec::new(), driver_opts: BTreeMap::new() }],
         ports: vec![
             port("client", layout::ETCD_CLIENT_PORT, options.etcd_client_port),

@@ -300,6 +300,9 @@ pub struct InstanceAttributes {
     pub pending_restart: bool,
     /// Whether the certificate it shows is the one on disk (desired: true).
     pub certificate_loaded: bool,
+    /// Parameters of ours that `ALTER SYSTEM` sets over what we wrote (desired: none).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub alter_system: BTreeSet<String>,
 }
 
 /// A desired resource.

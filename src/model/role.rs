@@ -91,6 +91,12 @@ pub struct RoleAttributes {
     pub member_of: BTreeSet<String>,
     /// Desired: always true. Observed: whether the stored verifier is one of the wanted password.
     pub password_matches: bool,
+    /// `CONNECTION LIMIT`; desired: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_limit: Option<i32>,
+    /// `VALID UNTIL`, after which the password is refused: RFC 3339 in UTC, or `-infinity`; desired: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<String>,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the driver can read a live service back into this shape, so a service edited by hand shows as a diff.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,8 @@ pub struct ServiceAttributes {
     pub env: BTreeMap<String, String>,
     /// Hostname inside the container.
     pub hostname: String,
-    /// Bind mounts.
-    pub mounts: Vec<Mount>,
+    /// Bind mounts. Their order means nothing, and `docker service update` sorts them, whatever it is told to change.
+    pub mounts: BTreeSet<Mount>,
     /// Networks in the order of attachment.
     pub networks: Vec<Attachment>,
     /// Ports published on the host (mode host).

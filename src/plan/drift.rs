@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::kinds::is_within;
 use super::value::{Action, Change, Plan, Reason, Step};
 use crate::model::observed::pairs;
 use crate::model::{Digest, Graph, Kind, ResourceId};
@@ -292,11 +293,11 @@ fn difference(step: &Step) -> Option<Difference> {
 }
 
 /// Whether only somebody's hand changes this attribute. A certificate ages; an instance is up or not, and loads what it
-/// is given.
+/// is given, unless `ALTER SYSTEM` gave it something else.
 fn by_hand(kind: Kind, pointer: &str) -> bool {
     match kind {
         Kind::Certificate => pointer != "/fresh",
-        Kind::Instance => false,
+        Kind::Instance => is_within(pointer, "/alter_system"),
         Kind::Record
         | Kind::Directory
         | Kind::File

@@ -17,6 +17,7 @@ mod judge;
 mod ledger;
 mod limits;
 mod live;
+mod lost;
 mod pass;
 mod patroni_config;
 mod place;

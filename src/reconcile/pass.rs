@@ -234,7 +234,7 @@ impl Pass {
         let ledger = self.ledger(scope, view);
         let how = (ledger.shared(), &self.place, &shared.options.deadlines);
         let working = apply(&shared.world, scope, desired, &observed, &stage, how);
-        let applied = carried.during(shared, working).await;
+        let applied = Box::pin(self.unless_lost(carried.during(shared, working), scope, (desired, previous))).await;
         if let Some(view) = view {
             self.note_downtimes(&view.id, &applied.ended, desired).await?;
         }
@@ -244,6 +244,7 @@ impl Pass {
             self.place.worked.note();
         }
         let next = match worked {
+            _ if applied.left && self.place.lost.is_cancelled() => Next::Again,
             _ if applied.left => Next::GaveWay,
             true => Next::Again,
             false => {
@@ -331,7 +332,7 @@ impl Pass {
         Ok(self.shared.store.write(move |writer| writer.finish_plan(&id, now)).await?)
     }
 
-    fn plan(
+    pub(super) fn plan(
         &self,
         scope: &Scope,
         desired: &Graph,

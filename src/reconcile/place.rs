@@ -60,6 +60,8 @@ impl Worked {
 pub(super) struct Place {
     /// Cuts it off: something newer was asked, or pgmoor stops.
     pub(super) stop: CancellationToken,
+    /// Ends what only waits in it: what that stands on is lost.
+    pub(super) lost: CancellationToken,
     /// Whether others wait for a place.
     pub(super) wanted: watch::Receiver<bool>,
     /// When its steps began.
@@ -115,6 +117,7 @@ mod tests {
         let (want, wanted) = watch::channel(false);
         let place = Place {
             stop: CancellationToken::new(),
+            lost: CancellationToken::new(),
             wanted,
             begun: Begun::default(),
             worked: Worked::default(),

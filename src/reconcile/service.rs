@@ -303,7 +303,7 @@ impl Reconciler {
                 slot.running = Some(cut.clone());
                 slot.again = false;
                 let (begun, worked, board) = (slot.begun.clone(), slot.worked.clone(), slot.board.clone());
-                place = Some(Place { stop: cut, wanted, begun, worked, board });
+                place = Some(Place { stop: cut, lost: CancellationToken::new(), wanted, begun, worked, board });
             });
             let Some(place) = place else { continue };
             let pass = Pass { shared: Arc::clone(&self.shared), place };

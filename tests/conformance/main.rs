@@ -45,6 +45,10 @@ impl Bench for Fake {
         None
     }
 
+    fn alter_system(&self, service: &str, name: &str, value: &str) {
+        assert!(self.world.alter_system(service, name, value));
+    }
+
     fn fleet(&self) -> String {
         "conformance".to_owned()
     }

@@ -11,7 +11,7 @@ use pgmoor::drivers::postgres::Sql;
 use pgmoor::drivers::swarm::{DEFAULT_SOCKET, Docker};
 use pgmoor::runtime::clock::{Clock as _, SystemClock};
 
-use crate::docker::Sweep;
+use crate::docker::{Sweep, alter_system};
 use crate::suite::{self, Bench};
 
 /// This machine. Docker is swept before the directory goes, since containers have it mounted.
@@ -52,6 +52,10 @@ impl Bench for Real {
 
     fn listen(&self, port: u16) -> Option<TcpListener> {
         Some(TcpListener::bind(("127.0.0.1", port)).unwrap())
+    }
+
+    fn alter_system(&self, service: &str, name: &str, value: &str) {
+        alter_system(service, name, value);
     }
 
     fn fleet(&self) -> String {

@@ -44,7 +44,7 @@ pub(crate) struct Daemon {
     /// It holds the data directory `data`, and the log.
     pub(crate) directory: tempfile::TempDir,
     pub(crate) child: Option<Child>,
-    mosquitto: Option<Child>,
+    pub(crate) mosquitto: Option<Child>,
     port: u16,
     /// The mosquitto has users.
     guarded: bool,

@@ -17,6 +17,15 @@ pub(crate) fn docker(arguments: &[&str]) -> Result<String, String> {
     }
 }
 
+/// Sets a parameter by `ALTER SYSTEM` as a superuser in a service's container, and has Postgres reload.
+pub(crate) fn alter_system(service: &str, name: &str, value: &str) {
+    let filter = format!("label=com.docker.swarm.service.name={service}");
+    let container = docker(&["ps", "-q", "--filter", &filter]).unwrap();
+    let set = format!("ALTER SYSTEM SET {name} = '{value}'");
+    let psql = ["psql", "-XqAtU", "pgmoor", "-d", "postgres", "-c", &set, "-c", "SELECT pg_reload_conf()"];
+    docker(&[&["exec", container.as_str()], &psql[..]].concat()).unwrap();
+}
+
 /// Everything in Docker that carries a fleet's label goes when this is dropped, also when a test fails.
 #[derive(Debug)]
 pub(crate) struct Sweep {

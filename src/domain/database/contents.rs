@@ -90,6 +90,8 @@ fn roles<'a>(
             flags: user.flags,
             member_of: user.roles.clone(),
             password_matches: true,
+            connection_limit: None,
+            valid_until: None,
         });
         let groups = user.roles.iter().filter_map(|role| ids.get(role.as_str()));
         let draft = Draft::new(Kind::Role, name, primary(), attributes);

@@ -55,6 +55,7 @@ pub(super) fn describe(
         config: shared.marker.clone(),
         pending_restart: false,
         certificate_loaded: true,
+        alter_system: BTreeSet::new(),
     };
     let executor = Executor::Host(inputs.facts.host.clone());
     let ready = Draft::new(Kind::Instance, instance.as_str(), executor, Attributes::Instance(attributes));

@@ -1,7 +1,7 @@
 //! The Swarm service of an instance (reference 3.5, and what it leaves out: reservations, `/dev/shm`, a stop grace
 //! period that is long enough for a shutdown checkpoint, a restart delay).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Inputs, Place};
 use crate::domain::fleet::CHECK_INTERVAL_S;
@@ -69,7 +69,7 @@ fn healthcheck() -> Healthcheck {
     }
 }
 
-fn mounts(inputs: Inputs<'_>, place: Place<'_>) -> Vec<Mount> {
+fn mounts(inputs: Inputs<'_>, place: Place<'_>) -> BTreeSet<Mount> {
     let data_dir = &inputs.facts.data_dir;
     let instance = place.instance.as_str();
     let ours = [

@@ -12,6 +12,8 @@ pub(super) struct Role {
     pub(super) member_of: BTreeSet<String>,
     pub(super) password: Option<Secret>,
     pub(super) managed: bool,
+    pub(super) connection_limit: Option<i32>,
+    pub(super) valid_until: Option<String>,
 }
 
 /// An installed extension.
@@ -54,12 +56,21 @@ pub(super) struct Cluster {
     pub(super) major: String,
     pub(super) roles: BTreeMap<String, Role>,
     pub(super) databases: BTreeMap<String, Database>,
+    /// `postgresql.auto.conf`: what `ALTER SYSTEM` set.
+    pub(super) auto_conf: BTreeMap<String, String>,
 }
 
 impl Cluster {
     /// `initdb` and Patroni's bootstrap.
     pub(super) fn new(system_id: String, major: &str, superuser: &str, replication: &str) -> Self {
-        let role = |flags: RoleFlags| Role { flags, member_of: BTreeSet::new(), password: None, managed: false };
+        let role = |flags: RoleFlags| Role {
+            flags,
+            member_of: BTreeSet::new(),
+            password: None,
+            managed: false,
+            connection_limit: None,
+            valid_until: None,
+        };
         let all = RoleFlags {
             superuser: true,
             createdb: true,
@@ -75,6 +86,7 @@ impl Cluster {
             major: major.to_owned(),
             roles: BTreeMap::from([(superuser.to_owned(), role(all)), (replication.to_owned(), role(streams))]),
             databases: BTreeMap::from([("postgres".to_owned(), Database::new(superuser))]),
+            auto_conf: BTreeMap::new(),
         }
     }
 

@@ -110,6 +110,20 @@ impl World {
         state.files.cluster_mut(&path).is_some_and(|cluster| cluster.roles.remove(role).is_some())
     }
 
+    /// A superuser sets a parameter by `ALTER SYSTEM`, and has Postgres reload. False when none runs.
+    pub fn alter_system(&self, service: &str, name: &str, value: &str) -> bool {
+        let state = &mut *self.state();
+        let running = state.containers.found(&Key::Name(service.to_owned())).find(|c| c.is_running());
+        let Some(id) = running.map(|container| container.id.clone()) else { return false };
+        let set = state.with_instance(&id, |state, instance| {
+            let cluster = state.files.cluster_mut(&instance.pgdata)?;
+            cluster.auto_conf.insert(name.to_owned(), value.to_owned());
+            state.take_config_in(instance);
+            Some(())
+        });
+        set.flatten().is_some()
+    }
+
     /// The host loses its power and comes back: every container has crashed, and Swarm starts them again.
     pub fn restart_host(&self) {
         let state = &mut *self.state();

@@ -1,5 +1,6 @@
 //! Containers: they start, become healthy, go on stopping for a while, and one that fails takes its task with it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub(super) struct Container {
 }
 
 /// The path on the host of a path in the container.
-pub(super) fn host_path(mounts: &[Mount], inside: &str) -> Result<String, String> {
+pub(super) fn host_path(mounts: &BTreeSet<Mount>, inside: &str) -> Result<String, String> {
     let within = mounts.iter().filter(|mount| super::files::is_within(inside, &mount.target));
     let Some(mount) = within.max_by_key(|mount| mount.target.len()) else {
         return Err(format!("{inside}: No such file or directory"));

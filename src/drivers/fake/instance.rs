@@ -49,7 +49,7 @@ pub(super) struct Server {
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     pub(super) file: PatroniFile,
-    mounts: Vec<Mount>,
+    mounts: BTreeSet<Mount>,
     uid: u32,
     image: String,
     /// The data directory on the host.
@@ -81,7 +81,8 @@ impl Instance {
         }
     }
 
-    fn parameters(&self) -> BTreeMap<String, String> {
+    /// What Patroni writes into `postgresql.conf`.
+    pub(super) fn written(&self) -> BTreeMap<String, String> {
         let empty = Map::new();
         let dynamic = self.dynamic.pointer("/postgresql/parameters").and_then(Value::as_object).unwrap_or(&empty);
         dynamic
@@ -272,7 +273,7 @@ impl State {
     }
 
     fn try_start(&self, instance: &Instance) -> Result<Server, String> {
-        let parameters = instance.parameters();
+        let parameters = self.parameters(instance);
         let version = self.postgres_version(&instance.image);
         let cluster = self.files.cluster(&instance.pgdata).ok_or("the data directory is gone")?;
         if version.split('.').next() != Some(cluster.major.as_str()) {
@@ -297,6 +298,14 @@ impl State {
             started_ms: self.now_ms,
             ready_ms: self.now_ms + self.options.delays.postgres_ms,
         })
+    }
+
+    /// What Postgres reads: what Patroni wrote, and over it what `ALTER SYSTEM` did.
+    fn parameters(&self, instance: &Instance) -> BTreeMap<String, String> {
+        let mut parameters = instance.written();
+        let cluster = self.files.cluster(&instance.pgdata);
+        parameters.extend(cluster.into_iter().flat_map(|cluster| cluster.auto_conf.clone()));
+        parameters
     }
 
     fn has_library(&self, image: &str, library: &str) -> bool {
@@ -378,8 +387,8 @@ impl State {
             self.start_postgres(instance);
             return;
         }
-        let identity = self.postgres_identity(instance, &instance.parameters());
-        let (wanted, pg_hba) = (instance.parameters(), instance.pg_hba());
+        let (wanted, pg_hba) = (self.parameters(instance), instance.pg_hba());
+        let identity = self.postgres_identity(instance, &wanted);
         self.count("reload postgres", &instance.file.name);
         let Some(server) = instance.server.as_mut() else { return };
         let names: BTreeSet<String> = server.parameters.keys().chain(wanted.keys()).cloned().collect();

@@ -1,6 +1,6 @@
 //! Postgres over SQL, as the driver's trait asks for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -64,15 +64,27 @@ impl State {
     fn server_seen(&self, at: &Endpoint) -> Outcome<ServerSeen> {
         let (id, _) = self.instance_at(at)?;
         let image = self.containers.get(id).map(|container| container.attributes.image.clone()).unwrap_or_default();
-        let (_, server) = self.connect(at, "postgres")?;
+        let (instance, server) = self.connect(at, "postgres")?;
+        let none = BTreeMap::new();
+        let auto_conf = self.files.cluster(&instance.pgdata).map_or(&none, |cluster| &cluster.auto_conf);
+        let written = instance.written();
         Ok(ServerSeen {
             config: server.parameters.get("pgmoor.config").cloned(),
             in_recovery: false,
-            pending_restart: server.pending.iter().cloned().collect(),
+            pending_restart: server.pending.iter().filter(|name| !auto_conf.contains_key(*name)).cloned().collect(),
+            alter_system: auto_conf.keys().filter(|name| written.contains_key(*name)).cloned().collect(),
             started_ms: server.started_ms,
             version: self.postgres_version(&image),
             configuration_errors: server.errors.clone(),
         })
+    }
+
+    fn reset_parameters(&mut self, at: &Endpoint, names: &BTreeSet<String>) -> Outcome<()> {
+        self.cluster_at(at, "postgres")?.auto_conf.retain(|name, _| !names.contains(name));
+        let (id, _) = self.instance_at(at)?;
+        let id = id.to_owned();
+        self.with_instance(&id, Self::take_config_in);
+        Ok(())
     }
 
     fn put_role(&mut self, at: &Endpoint, role: &RoleAttributes, password: Option<&Secret>) -> Outcome<()> {
@@ -89,6 +101,8 @@ impl State {
             member_of: role.member_of.clone(),
             password: password.or_else(|| before.and_then(|role| role.password.as_ref())).cloned(),
             managed: before.is_none_or(|role| role.managed),
+            connection_limit: role.connection_limit,
+            valid_until: role.valid_until.clone(),
         };
         cluster.roles.insert(role.name.clone(), made);
         self.count("put role", &role.name);
@@ -181,6 +195,8 @@ fn role_seen(name: &str, role: &Role, asked: Option<&Secret>) -> RoleSeen {
         member_of: role.member_of.clone(),
         // Nothing is wrong with a password that nobody asked about.
         password_matches: asked.is_none() || role.password.as_ref() == asked,
+        connection_limit: role.connection_limit,
+        valid_until: role.valid_until.clone(),
     };
     RoleSeen { attributes, managed: role.managed }
 }
@@ -190,6 +206,11 @@ impl Postgres for World {
     async fn server(&self, at: &Endpoint) -> Result<ServerSeen> {
         let about = format!("look at server {}", at.server_name);
         self.call(System::Postgres, "postgres.server", about, |state| state.server_seen(at)).await
+    }
+
+    async fn reset_parameters(&self, at: &Endpoint, names: &BTreeSet<String>) -> Result<()> {
+        let about = format!("reset parameters of {}", at.server_name);
+        self.call(System::Postgres, "postgres.reset_parameters", about, |state| state.reset_parameters(at, names)).await
     }
 
     async fn roles(&self, at: &Endpoint, passwords: &BTreeMap<String, Secret>) -> Result<Vec<RoleSeen>> {

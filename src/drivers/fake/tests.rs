@@ -1,7 +1,7 @@
 //! The world's own promises: rules that are broken are seen, mishaps happen as ordered, tasks say why they wait.
 //! That it answers like the real systems is the conformance suite's to show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Options, System, Violation, World};
@@ -32,12 +32,12 @@ fn service(name: &str) -> ServiceAttributes {
         args: Vec::new(),
         env: BTreeMap::new(),
         hostname: name.to_owned(),
-        mounts: vec![Mount {
+        mounts: BTreeSet::from([Mount {
             source: "/var/lib/pgmoor/data".to_owned(),
             target: "/var/lib/etcd".to_owned(),
             read_only: false,
             exclusive: true,
-        }],
+        }]),
         networks: Vec::new(),
         ports: vec![PublishedPort { name: "p".to_owned(), target: 1, published: 7000 }],
         healthcheck: None,

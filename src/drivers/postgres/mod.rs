@@ -15,7 +15,7 @@ mod sql;
 
 pub use sql::Sql;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -30,8 +30,10 @@ pub struct ServerSeen {
     pub config: Option<String>,
     /// Whether it is a replica, or still recovering.
     pub in_recovery: bool,
-    /// Parameters that wait for a restart.
+    /// Parameters that wait for a restart. What `ALTER SYSTEM` set is not among them: who set it says when it begins.
     pub pending_restart: Vec<String>,
+    /// Parameters that `ALTER SYSTEM` sets over what Patroni wrote. Those that Patroni does not write are not among them.
+    pub alter_system: BTreeSet<String>,
     /// `pg_postmaster_start_time()`: milliseconds since 1970.
     pub started_ms: i64,
     /// `server_version`, for example `17.11`.
@@ -76,6 +78,9 @@ pub struct ExtensionSeen {
 pub trait Postgres: Send + Sync {
     /// What the server says about itself.
     async fn server(&self, at: &Endpoint) -> Result<ServerSeen>;
+
+    /// Takes back what `ALTER SYSTEM` set for these parameters, and has Postgres load what is written for them.
+    async fn reset_parameters(&self, at: &Endpoint, names: &BTreeSet<String>) -> Result<()>;
 
     /// All roles except Postgres's own (`pg_…`). The passwords asked about are by role name.
     async fn roles(&self, at: &Endpoint, passwords: &BTreeMap<String, Secret>) -> Result<Vec<RoleSeen>>;

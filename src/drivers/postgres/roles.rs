@@ -18,7 +18,7 @@ use crate::model::role::{RoleAttributes, RoleFlags};
 /// The comment that marks a role as made by pgmoor.
 const MARK: &str = "managed by pgmoor";
 
-const ALL: &str = "
+const ALL: &str = r#"
     SELECT r.rolname::text, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolinherit, r.rolcanlogin,
            r.rolreplication, r.rolbypassrls, r.rolpassword,
            coalesce(shobj_description(r.oid, 'pg_authid') = $1, false),
@@ -26,10 +26,14 @@ const ALL: &str = "
                                                 ELSE ' (with other options)' END
                    FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid
                   WHERE m.member = r.oid AND (m.inherit_option OR m.set_option)
-                  GROUP BY g.rolname)
+                  GROUP BY g.rolname),
+           nullif(r.rolconnlimit, -1),
+           CASE WHEN r.rolvaliduntil = '-infinity' THEN '-infinity'
+                WHEN isfinite(r.rolvaliduntil) THEN to_char(r.rolvaliduntil AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+           END
       FROM pg_authid r
      WHERE r.rolname !~ '^pg_'
-     ORDER BY r.rolname";
+     ORDER BY r.rolname"#;
 
 const MEMBERSHIPS: &str = "
     SELECT g.rolname::text, by.rolname::text, m.inherit_option, m.set_option
@@ -74,6 +78,8 @@ fn role(row: &Row, passwords: &BTreeMap<String, Secret>) -> std::result::Result<
             },
             member_of: row.try_get::<_, Vec<String>>(10)?.into_iter().collect(),
             password_matches,
+            connection_limit: row.try_get(11)?,
+            valid_until: row.try_get(12)?,
         },
     })
 }
@@ -84,7 +90,9 @@ pub(super) async fn put(at: &Endpoint, role: &RoleAttributes, password: Option<&
         Some(password) => format!(" PASSWORD {}", literal(&scram::verifier(password))?),
         None => String::new(),
     };
-    let options = format!("WITH {}{password}", role.flags.sql());
+    let (limit, until) = (role.connection_limit.unwrap_or(-1), role.valid_until.as_deref().unwrap_or("infinity"));
+    let flags = role.flags.sql();
+    let options = format!("WITH {flags} CONNECTION LIMIT {limit} VALID UNTIL {}{password}", literal(until)?);
     let mut session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
     let failed = |error: tokio_postgres::Error| map(act, &error);
     let transaction = session.client.transaction().await.map_err(failed)?;

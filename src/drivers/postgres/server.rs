@@ -1,15 +1,23 @@
 //! What a server says about itself.
 
+use std::collections::BTreeSet;
+
 use super::ServerSeen;
+use super::quote::identifier;
 use super::session::{Act, MAINTENANCE, Path, Session, map};
 use crate::drivers::{Endpoint, Result};
 
 /// `setting could not be applied` is Postgres's word both for a value that it does not take and for one that waits for
-/// a restart: the latter is `pending_restart` and no error.
+/// a restart: the latter is `pending_restart` and no error. `ALTER SYSTEM` writes `postgresql.auto.conf`, which is read last
+/// and so wins; Patroni writes `postgresql.conf`.
 const ABOUT_ITSELF: &str = "
     SELECT current_setting('pgmoor.config', true),
            pg_is_in_recovery(),
-           ARRAY(SELECT name::text FROM pg_settings WHERE pending_restart ORDER BY name),
+           ARRAY(SELECT s.name::text FROM pg_settings s
+                  WHERE s.pending_restart
+                    AND NOT EXISTS (SELECT FROM pg_file_settings f WHERE lower(f.name) = lower(s.name)
+                                       AND f.sourcefile LIKE '%/postgresql.auto.conf')
+                  ORDER BY s.name),
            (extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint,
            current_setting('server_version'),
            ARRAY(SELECT format('%s line %s: %s', file_name, line_number, error)
@@ -20,7 +28,24 @@ const ABOUT_ITSELF: &str = "
                    FROM pg_file_settings f
                   WHERE f.error IS NOT NULL
                     AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = lower(f.name) AND s.pending_restart)
-                  ORDER BY f.sourcefile, f.sourceline)";
+                  ORDER BY f.sourcefile, f.sourceline),
+           ARRAY(SELECT a.name FROM pg_file_settings a
+                  WHERE a.sourcefile LIKE '%/postgresql.auto.conf'
+                    AND EXISTS (SELECT FROM pg_file_settings p WHERE lower(p.name) = lower(a.name)
+                                   AND p.sourcefile LIKE '%/postgresql.conf'))";
+
+/// Takes back what `ALTER SYSTEM` set for these parameters.
+pub(super) async fn reset(at: &Endpoint, names: &BTreeSet<String>, act: &Act) -> Result<()> {
+    let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
+    let failed = |error: tokio_postgres::Error| map(act, &error);
+    for name in names {
+        // A statement of its own: ALTER SYSTEM takes no transaction.
+        session.client.batch_execute(&format!("ALTER SYSTEM RESET {}", identifier(name)?)).await.map_err(failed)?;
+    }
+    session.client.query_one("SELECT pg_reload_conf()", &[]).await.map_err(failed)?;
+    session.close().await;
+    Ok(())
+}
 
 pub(super) async fn look(at: &Endpoint, act: &Act) -> Result<ServerSeen> {
     let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
@@ -33,6 +58,7 @@ pub(super) async fn look(at: &Endpoint, act: &Act) -> Result<ServerSeen> {
         config: row.try_get::<_, Option<String>>(0).map_err(get)?.filter(|config| !config.is_empty()),
         in_recovery: row.try_get(1).map_err(get)?,
         pending_restart: row.try_get(2).map_err(get)?,
+        alter_system: row.try_get::<_, Vec<String>>(6).map_err(get)?.into_iter().collect(),
         started_ms: row.try_get(3).map_err(get)?,
         // `17.11 (Debian 17.11-1.pgdg13+1)`
         version: version.split(' ').next().unwrap_or_default().to_owned(),

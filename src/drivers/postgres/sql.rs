@@ -1,7 +1,7 @@
 //! The real Postgres, over SQL. Each act opens its own connection: after a container was replaced its address belongs to
 //! another, and a kept connection would outlive what it was opened for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -75,6 +75,11 @@ impl Postgres for Sql {
     async fn server(&self, at: &Endpoint) -> Result<ServerSeen> {
         let act = Act::new(LOOK_DEADLINE, format!("ask Postgres of {} about itself", at.server_name));
         of_server(act.run(server::look(at, &act)).await)
+    }
+
+    async fn reset_parameters(&self, at: &Endpoint, names: &BTreeSet<String>) -> Result<()> {
+        let act = Act::new(CHANGE_DEADLINE, format!("reset parameters of {}", at.server_name));
+        of_server(act.run(server::reset(at, names, &act)).await)
     }
 
     async fn roles(&self, at: &Endpoint, passwords: &BTreeMap<String, Secret>) -> Result<Vec<RoleSeen>> {

@@ -172,6 +172,8 @@ fn seconds(nanos: Option<i64>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::super::service_spec::spec_of;
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn full() -> ServiceAttributes {
@@ -191,10 +193,10 @@ mod tests {
             args: vec!["/opt/pgmoor/configs/patroni.yml".to_owned()],
             env: labels(&[("A", "b=c"), ("EMPTY", "")]),
             hostname: "shop-n1-689qacsi".to_owned(),
-            mounts: vec![
+            mounts: BTreeSet::from([
                 mount("/d/data", "/opt/pgmoor/data", false, true),
                 mount("/d/configs", "/opt/pgmoor/configs", true, false),
-            ],
+            ]),
             networks: vec![
                 Attachment { network: "bridge".to_owned(), aliases: vec![], driver_opts: BTreeMap::new() },
                 Attachment {
@@ -237,7 +239,7 @@ mod tests {
             command: vec![],
             args: vec![],
             env: BTreeMap::new(),
-            mounts: vec![],
+            mounts: BTreeSet::new(),
             networks: vec![],
             ports: vec![],
             healthcheck: None,
@@ -296,6 +298,17 @@ mod tests {
             edit(&mut spec);
             assert_ne!(read(&spec), full(), "{name}");
         }
+    }
+
+    /// As `docker service update` sorts them: by source, then by target.
+    #[test]
+    fn an_update_by_hand_finds_mounts_sorted_and_another_order_is_no_edit() {
+        let mut spec = spec_of(&full(), 0);
+        let mounts = container(&mut spec).mounts.as_mut().unwrap();
+        let key = |mount: &DockerMount| (mount.source.clone().unwrap_or_default(), mount.target.clone());
+        assert!(mounts.len() == 3 && mounts.is_sorted_by_key(key), "{mounts:?}");
+        mounts.reverse();
+        assert_eq!(read(&spec), full());
     }
 
     fn container(spec: &mut ServiceSpec) -> &mut TaskSpecContainerSpec {

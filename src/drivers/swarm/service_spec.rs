@@ -90,7 +90,9 @@ fn task(service: &ServiceAttributes, force_update: u64) -> TaskSpec {
 }
 
 fn container(service: &ServiceAttributes) -> TaskSpecContainerSpec {
-    let mut mounts: Vec<DockerMount> = service.mounts.iter().map(mount).collect();
+    // In the order in which `docker service update` sorts them, by source: then an edit by hand of something else leaves
+    // them as they are.
+    let mut mounts: Vec<DockerMount> = Vec::new();
     if let Some(bytes) = service.shm_bytes {
         mounts.push(DockerMount {
             target: Some(SHM_TARGET.to_owned()),
@@ -99,6 +101,7 @@ fn container(service: &ServiceAttributes) -> TaskSpecContainerSpec {
             ..DockerMount::default()
         });
     }
+    mounts.extend(service.mounts.iter().map(mount));
     TaskSpecContainerSpec {
         image: Some(service.image.clone()),
         labels: Some(service.container_labels.clone().into_iter().collect()),

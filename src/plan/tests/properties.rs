@@ -110,12 +110,15 @@ fn attributes(kind: usize, name: &str, variant: u8) -> Attributes {
             config: variant.to_string(),
             pending_restart: false,
             certificate_loaded: true,
+            alter_system: BTreeSet::new(),
         }),
         Kind::Role => Attributes::Role(RoleAttributes {
             name,
             flags: RoleFlags { createdb: variant == 0, ..RoleFlags::default() },
             member_of: BTreeSet::new(),
             password_matches: true,
+            connection_limit: None,
+            valid_until: None,
         }),
         Kind::Record
         | Kind::Certificate

@@ -150,12 +150,12 @@ impl Shop {
             args: Vec::new(),
             env: BTreeMap::new(),
             hostname: "shop-n1".to_owned(),
-            mounts: vec![Mount {
+            mounts: BTreeSet::from([Mount {
                 source: "/var/lib/pgmoor/instances/shop-n1/data".to_owned(),
                 target: "/opt/pgmoor/data".to_owned(),
                 read_only: false,
                 exclusive: true,
-            }],
+            }]),
             networks: Vec::new(),
             ports: vec![PublishedPort { name: "postgres".to_owned(), target: 5432, published: self.port }],
             healthcheck: None,
@@ -185,6 +185,7 @@ impl Shop {
             config: self.config(),
             pending_restart: false,
             certificate_loaded: true,
+            alter_system: BTreeSet::new(),
         });
         resource(Kind::Instance, "shop-n1", host(), needs, attributes)
     }
@@ -195,6 +196,8 @@ impl Shop {
             flags: RoleFlags { login: true, ..RoleFlags::default() },
             member_of: BTreeSet::new(),
             password_matches: true,
+            connection_limit: None,
+            valid_until: None,
         });
         resource(Kind::Role, name, primary(), [(Kind::Instance, "shop-n1", Dependency::Order)], attributes)
     }

@@ -34,7 +34,9 @@ pub(super) async fn ready(task: &Task, wanted: &InstanceAttributes) -> Result<()
                 }
                 looks += 1;
                 task.ledger.waits(&task.step, short_of(&is, wanted));
-                if is.running && stale(&is, wanted) {
+                if is.running && !is.alter_system.is_empty() {
+                    task.world.drivers.postgres.reset_parameters(&endpoints.postgres, &is.alter_system).await?;
+                } else if is.running && stale(&is, wanted) {
                     let due = looks.saturating_sub(LOOKS_BEFORE_RELOAD);
                     if looks >= LOOKS_BEFORE_RELOAD && due.is_multiple_of(LOOKS_BETWEEN_RELOADS) {
                         broken_configuration(&task.world, name, &endpoints).await?;
@@ -60,6 +62,8 @@ pub(super) async fn ready(task: &Task, wanted: &InstanceAttributes) -> Result<()
 fn short_of(is: &InstanceAttributes, wanted: &InstanceAttributes) -> Option<String> {
     let why = if !is.running {
         "Patroni answers, Postgres does not run yet"
+    } else if !is.alter_system.is_empty() {
+        "ALTER SYSTEM sets parameters over those that pgmoor wrote"
     } else if is.config != wanted.config {
         "Postgres has not loaded the wanted configuration yet"
     } else if !is.certificate_loaded {

@@ -160,7 +160,7 @@ fn task(
 }
 
 /// One step that may panic, or be left: a wait for readiness changes nothing, so it ends at once when something newer was
-/// asked or pgmoor stops, and gives way to others after a while. None: it was left.
+/// asked, what it stands on is lost or pgmoor stops, and gives way to others after a while. None: it was left.
 async fn guarded(task: Task, place: Place) -> Option<Ended> {
     let step = task.step.clone();
     let only_waits = matches!(step.resource.kind, Kind::Instance | Kind::Etcd);
@@ -178,6 +178,7 @@ async fn guarded(task: Task, place: Place) -> Option<Ended> {
             place.begun.over(&step.resource);
             return None;
         }
+        () = place.lost.cancelled(), if only_waits => return None,
         () = place.given_up(), if only_waits => return None,
     };
     place.begun.over(&step.resource);

@@ -75,7 +75,7 @@ fn service(world: &World, name: &str, memory_mib: u64, labels: &[(&str, &str)]) 
         args: Vec::new(),
         env: BTreeMap::new(),
         hostname: name.to_owned(),
-        mounts: Vec::new(),
+        mounts: BTreeSet::new(),
         networks: Vec::new(),
         ports: Vec::new(),
         healthcheck: None,

@@ -139,6 +139,7 @@ pub(in crate::reconcile) async fn serving(
         config: server.as_ref().and_then(|server| server.config.clone()).unwrap_or_default(),
         pending_restart: server.as_ref().is_some_and(|server| !server.pending_restart.is_empty()),
         certificate_loaded,
+        alter_system: server.as_ref().map(|server| server.alter_system.clone()).unwrap_or_default(),
     };
     let primary = server.is_some_and(|server| !server.in_recovery);
     Ok((attributes, running && primary))

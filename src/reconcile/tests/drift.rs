@@ -1,5 +1,6 @@
 //! For each kind of drift: an event names it, and the plan is empty again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -57,6 +58,8 @@ fn clerk() -> RoleAttributes {
         flags: RoleFlags { login: true, ..RoleFlags::default() },
         member_of: ["pg_read_all_data".to_owned()].into(),
         password_matches: true,
+        connection_limit: None,
+        valid_until: None,
     }
 }
 
@@ -237,6 +240,11 @@ async fn what_is_inside_postgres() {
         .await;
     })
     .await;
+    drift(site, &[("role::clerk", &["/connection_limit", "/valid_until"])], async |site| {
+        let past = Some("2001-01-01T00:00:00Z".to_owned());
+        alter(site, |role| (role.connection_limit, role.valid_until) = (Some(0), past), None).await;
+    })
+    .await;
     drift(site, &[("role::clerk", &["/password_matches"])], async |site| {
         alter(site, |_| {}, Some("another one, by hand")).await;
     })
@@ -262,6 +270,34 @@ async fn what_is_inside_postgres() {
     })
     .await;
     assert_eq!(site.fake.violations(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_that_alter_system_sets() {
+    let site = &Site::new().await;
+    site.apply(SHOP).await;
+    let (instance, service) = (site.instance(), site.service());
+    let restarts = || site.fake.count("restart postgres", instance.as_str());
+    let before = restarts();
+    drift(site, &[("instance::", &["/alter_system"])], async |site| {
+        assert!(site.fake.alter_system(&service, "maintenance_work_mem", "99MB"));
+        // Only a start would take it; nobody asked for one.
+        assert!(site.fake.alter_system(&service, "shared_buffers", "99MB"));
+    })
+    .await;
+    let server = async || {
+        let at = site.endpoints().await.postgres;
+        site.shared.world.drivers.postgres.server(&at).await.unwrap()
+    };
+    assert_eq!(server().await.alter_system, BTreeSet::new());
+    site.events();
+    // What pgmoor does not write is its user's, also when it waits for the next start.
+    assert!(site.fake.alter_system(&service, "work_mem", "99MB"));
+    assert!(site.fake.alter_system(&service, "max_files_per_process", "900"));
+    site.look().await;
+    assert_eq!(site.events_of(EventType::DriftFound), []);
+    assert!(site.plan().stages.is_empty(), "{:#?}", site.plan());
+    assert_eq!((restarts(), site.fake.violations()), (before, vec![]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,4 +2,5 @@
 
 mod drift;
 mod hands_off;
+mod lost;
 mod site;

@@ -117,6 +117,7 @@ impl Site {
     pub(super) async fn pass(&self, scope: &Scope) -> Next {
         let place = Place {
             stop: CancellationToken::new(),
+            lost: CancellationToken::new(),
             wanted: watch::channel(false).1,
             begun: Begun::default(),
             worked: Worked::default(),

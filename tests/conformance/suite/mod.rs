@@ -37,6 +37,8 @@ pub(crate) trait Bench {
     fn now_s(&self) -> i64;
     /// A program outside Docker listens on this port from now on, until the answer is dropped.
     fn listen(&self, port: u16) -> Option<TcpListener>;
+    /// A superuser sets a parameter by `ALTER SYSTEM` in the Postgres of a service, and has it reload.
+    fn alter_system(&self, service: &str, name: &str, value: &str);
     /// The fleet that everything is labelled with; what is left of it is removed by the bench.
     fn fleet(&self) -> String;
 

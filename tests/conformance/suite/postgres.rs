@@ -8,7 +8,7 @@ use pgmoor::drivers::postgres::{Postgres, RoleSeen};
 use pgmoor::model::Secret;
 use pgmoor::model::role::{RoleAttributes, RoleFlags};
 
-use super::site::Site;
+use super::site::{Shop, Site};
 use super::{Bench, is_failed, is_not_found, until};
 
 pub(crate) async fn postgres(bench: &impl Bench) {
@@ -17,6 +17,8 @@ pub(crate) async fn postgres(bench: &impl Bench) {
     let postgres = &*bench.drivers().postgres;
     let at = &shop.postgres;
     roles(postgres, at).await;
+    role_limits(postgres, at).await;
+    alter_system(bench, &shop).await;
     databases(postgres, at).await;
     extensions(postgres, at).await;
     scripts(postgres, at).await;
@@ -30,6 +32,8 @@ fn role(name: &str) -> RoleAttributes {
         flags: RoleFlags { login: true, ..RoleFlags::default() },
         member_of: BTreeSet::new(),
         password_matches: true,
+        connection_limit: None,
+        valid_until: None,
     }
 }
 
@@ -66,6 +70,40 @@ async fn roles(postgres: &dyn Postgres, at: &Endpoint) {
     let refused = postgres.put_role(at, &unknown, None).await;
     assert!(is_failed(&refused), "{refused:?}");
     assert_eq!(seen(postgres, at, "app", "second password").await.unwrap().attributes, app, "all or nothing");
+}
+
+async fn role_limits(postgres: &dyn Postgres, at: &Endpoint) {
+    let plain = role("limited");
+    let limited = RoleAttributes {
+        connection_limit: Some(3),
+        valid_until: Some("2030-01-31T12:00:00Z".to_owned()),
+        ..plain.clone()
+    };
+    for wanted in [&limited, &plain] {
+        postgres.put_role(at, wanted, None).await.unwrap();
+        assert_eq!(
+            &seen(postgres, at, "limited", "x").await.unwrap().attributes.connection_limit,
+            &wanted.connection_limit
+        );
+        assert_eq!(&seen(postgres, at, "limited", "x").await.unwrap().attributes.valid_until, &wanted.valid_until);
+    }
+}
+
+/// What Patroni writes and somebody else sets over it is seen and taken back; what Patroni does not write is left. Neither
+/// waits for a restart that nobody asked for.
+async fn alter_system(bench: &impl Bench, shop: &Shop) {
+    let (postgres, at) = (&bench.drivers().postgres, &shop.postgres);
+    let ours = BTreeSet::from(["maintenance_work_mem".to_owned(), "shared_buffers".to_owned()]);
+    assert!(ours.iter().all(|name| shop.config.parameters.contains_key(name)), "{:?}", shop.config.parameters);
+    let theirs = ["work_mem".to_owned(), "max_files_per_process".to_owned()];
+    for name in ours.iter().chain(&theirs) {
+        bench.alter_system(&shop.service.name, name, "65536");
+    }
+    until("it is seen", async || postgres.server(at).await.is_ok_and(|server| server.alter_system == ours)).await;
+    assert_eq!(postgres.server(at).await.unwrap().pending_restart, [""; 0]);
+    postgres.reset_parameters(at, &ours).await.unwrap();
+    until("it is reset", async || postgres.server(at).await.is_ok_and(|server| server.alter_system.is_empty())).await;
+    assert_eq!(postgres.server(at).await.unwrap().pending_restart, [""; 0], "shared_buffers is what it was");
 }
 
 async fn databases(postgres: &dyn Postgres, at: &Endpoint) {

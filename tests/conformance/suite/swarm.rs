@@ -1,6 +1,6 @@
 //! Docker Swarm: names, ids, versions, what stops slowly, and what a task says that cannot run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -60,12 +60,12 @@ fn described(bench: &impl Bench, node: &str, name: &str) -> ServiceAttributes {
         args: vec!["-c".to_owned(), "trap '' TERM; while :; do sleep 0.2; done".to_owned()],
         env: BTreeMap::from([("KEY".to_owned(), "a=b c".to_owned())]),
         hostname: name.to_owned(),
-        mounts: vec![Mount {
+        mounts: BTreeSet::from([Mount {
             source: format!("{}/{name}", bench.data_dir()),
             target: "/data".to_owned(),
             read_only: false,
             exclusive: true,
-        }],
+        }]),
         networks: vec![network("bridge".to_owned())],
         ports: vec![PublishedPort { name: "port".to_owned(), target: 7000, published: free_port() }],
         healthcheck: None,
@@ -91,7 +91,7 @@ async fn node(swarm: &dyn Swarm) -> String {
 
 async fn directory(bench: &impl Bench, of: &ServiceAttributes) {
     let owner = Permissions { mode: 0o700, uid: 26, gid: 26 };
-    bench.drivers().host.make_directory(&of.mounts[0].source, owner).await.unwrap();
+    bench.drivers().host.make_directory(&of.mounts.first().unwrap().source, owner).await.unwrap();
 }
 
 /// The container that serves for a service now.
@@ -121,7 +121,7 @@ pub(crate) async fn services(bench: &impl Bench) {
     until("the service runs", async || running(swarm, &name).await.is_some()).await;
     let first = running(swarm, &name).await.unwrap();
     assert_eq!(bench.drivers().host.port_is_free(wanted.ports[0].published).await, Ok(false));
-    let mounting = swarm.containers_mounting(&wanted.mounts[0].source).await.unwrap();
+    let mounting = swarm.containers_mounting(&wanted.mounts.first().unwrap().source).await.unwrap();
     assert_eq!(mounting.iter().map(|container| &container.id).collect::<Vec<_>>(), [&first]);
     assert!(mounting[0].bridge_address.is_some() && mounting[0].labels.contains_key("pgmoor.fleet"));
 
@@ -146,7 +146,7 @@ async fn removed(bench: &impl Bench, id: &str, service: &ServiceAttributes) {
     let swarm = &*bench.drivers().swarm;
     swarm.remove_service(id).await.unwrap();
     assert_eq!(swarm.services(&bench.labels()).await, Ok(Vec::new()));
-    let path = &service.mounts[0].source;
+    let path = &service.mounts.first().unwrap().source;
     assert_eq!(swarm.containers_mounting(path).await.unwrap().len(), 1, "it still has the directory while it stops");
     let gone = swarm.remove_service(id).await;
     assert!(is_not_found(&gone), "{gone:?}");
@@ -219,6 +219,6 @@ pub(crate) async fn events(bench: &impl Bench) {
     wait("container", "start").await;
     swarm.remove_service(&id).await.unwrap();
     wait("container", "die").await;
-    let gone = async || swarm.containers_mounting(&service.mounts[0].source).await.unwrap().is_empty();
+    let gone = async || swarm.containers_mounting(&service.mounts.first().unwrap().source).await.unwrap().is_empty();
     until("the container is gone", gone).await;
 }

@@ -175,6 +175,8 @@ fn wanted(name: &str, login: bool, member_of: &[&str]) -> RoleAttributes {
         flags: RoleFlags { login, ..RoleFlags::default() },
         member_of: member_of.iter().map(|group| (*group).to_owned()).collect::<BTreeSet<_>>(),
         password_matches: true,
+        connection_limit: None,
+        valid_until: None,
     }
 }
 

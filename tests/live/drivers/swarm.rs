@@ -1,6 +1,6 @@
 //! Docker Swarm: what is created reads back, what stops still holds its directory, what is foreign stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -46,10 +46,10 @@ fn described(owner: &str, node: &str, data: &str) -> ServiceAttributes {
         args: vec!["-c".to_owned(), "trap '' TERM; while :; do sleep 0.2; done".to_owned()],
         env: BTreeMap::from([("A".to_owned(), "b=c d".to_owned()), ("EMPTY".to_owned(), String::new())]),
         hostname: owner.to_owned(),
-        mounts: vec![
+        mounts: BTreeSet::from([
             Mount { source: data.to_owned(), target: "/data".to_owned(), read_only: false, exclusive: true },
             Mount { source: data.to_owned(), target: "/again".to_owned(), read_only: true, exclusive: false },
-        ],
+        ]),
         networks: vec![network("bridge", &[]), network(&format!("pgmoor-drivers-{owner}"), &["other"])],
         ports: vec![PublishedPort { name: "client".to_owned(), target: 2379, published: 42379 }],
         healthcheck: Some(Healthcheck {

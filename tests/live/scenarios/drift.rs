@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Site;
 use crate::daemon::until;
-use crate::docker::docker;
+use crate::docker::{alter_system, docker};
 
 /// From what cannot be changed by us (a container that stops, a hand that edits) to a plan that is empty again.
 const MENDED_WITHIN: Duration = Duration::from_secs(15);
@@ -26,6 +26,7 @@ fn shop(more: &str) -> String {
 #[test]
 fn what_is_changed_by_hand_is_mended_and_said() {
     let site = Site::start(false);
+    site.daemon.expect_log(&["drift"]);
     site.apply("shop", &shop(""));
     site.psql("shop", "CREATE TABLE kept (x int); INSERT INTO kept VALUES (7)");
     removed_service(&site);
@@ -34,10 +35,14 @@ fn what_is_changed_by_hand_is_mended_and_said() {
     assert!(file.exists());
     mended(&site, "role::clerk", "/flags/createdb", || drop(site.psql("shop", "ALTER ROLE clerk CREATEDB")));
     assert_eq!(site.psql("shop", "SELECT rolcreatedb FROM pg_roles WHERE rolname = 'clerk'"), "f");
+    let limits = "ALTER ROLE clerk CONNECTION LIMIT 0 VALID UNTIL '2001-01-01'";
+    mended(&site, "role::clerk", "/valid_until", || drop(site.psql("shop", limits)));
+    assert_eq!(site.psql_as("shop", "clerk", "SELECT 1").as_deref(), Ok("1"), "it gets in again");
     mended(&site, "role::clerk", "/password_matches", || drop(site.psql("shop", "ALTER ROLE clerk PASSWORD 'x'")));
     mended(&site, "role::clerk", "", || drop(site.psql("shop", "DROP ROLE clerk")));
     assert_eq!(site.psql_as("shop", "clerk", "SELECT 1").as_deref(), Ok("1"), "with the same password");
     patched_parameter(&site);
+    altered_system(&site);
     hands_off(&site);
     edited_service(&site);
     assert_eq!(site.psql("shop", "SELECT x FROM kept"), "7");
@@ -152,9 +157,11 @@ fn edited_service(site: &Site) {
     let env =
         docker(&["service", "inspect", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Env}}", &service]).unwrap();
     assert!(!env.contains("HAND"), "{env}");
+    let container = site.container(&service);
     mended(site, "service::", "/labels/hand", || {
         docker(&["service", "update", "--detach", "--label-add", "hand=1", &service]).unwrap();
     });
+    assert_eq!(site.container(&service), container, "a label costs no container");
     until("the database serves again", || site.psql_as("shop", "owner", "SELECT 1").is_ok());
 }
 
@@ -167,6 +174,23 @@ fn patched_parameter(site: &Site) {
     });
     until("the parameter is as it was", || site.psql("shop", "SHOW work_mem") != "99MB");
     assert_eq!(site.postmaster("shop"), started);
+}
+
+/// What pgmoor writes is set back without a restart; what it does not write is left.
+fn altered_system(site: &Site) {
+    let (service, started) = (site.service("shop"), site.postmaster("shop"));
+    let (ours, before) = (site.psql("shop", "SHOW maintenance_work_mem"), drifts(site).len());
+    alter_system(&service, "deadlock_timeout", "3s");
+    mended(site, "instance::", "/alter_system", || {
+        alter_system(&service, "shared_buffers", "64MB");
+        alter_system(&service, "maintenance_work_mem", "99MB");
+    });
+    assert_eq!(site.psql("shop", "SHOW maintenance_work_mem"), ours);
+    assert_eq!(site.psql("shop", "SHOW deadlock_timeout"), "3s", "nobody else says what it shall be");
+    assert_eq!(site.psql("shop", "SELECT count(*) FROM pg_settings WHERE pending_restart"), "0");
+    assert_eq!(site.postmaster("shop"), started);
+    let resources = drifts(site)[before..].iter().map(|event| event["data"]["resource"].clone()).collect::<Vec<_>>();
+    assert!(resources.iter().all(|resource| resource.as_str().unwrap().starts_with("instance::")), "{resources:?}");
 }
 
 /// Drift is told and left while it is observed, and not even looked at while it is paused.
