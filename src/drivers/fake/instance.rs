@@ -4,6 +4,7 @@
 //! configuration under the node's `config` key, and looks at that key again every few moments.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::{Map, Value};
 
@@ -61,6 +62,8 @@ pub(super) struct Instance {
     /// The dynamic configuration that was loaded last.
     dynamic: Value,
     looked_ms: i64,
+    /// The hash of the text that was looked at last in a round.
+    looked_at: Option<u64>,
 }
 
 impl Instance {
@@ -144,6 +147,7 @@ impl State {
             server: None,
             dynamic: Value::Null,
             looked_ms: i64::MIN,
+            looked_at: None,
         })
     }
 
@@ -214,6 +218,7 @@ impl State {
             return Err("no dynamic configuration in etcd, and none in patroni.yml to start with".to_owned());
         };
         instance.dynamic = serde_json::from_str(&config).map_err(|error| format!("{prefix}config: {error}"))?;
+        instance.looked_at = None;
         instance.looked_ms = self.now_ms;
         let initialized = self.etcd_value(&path, &format!("{prefix}initialize"));
         match (self.files.cluster(&instance.pgdata), initialized) {
@@ -355,8 +360,14 @@ impl State {
                 }
             }
         }
-        let config = self.etcd_value(&path, &format!("{prefix}config"));
-        if let Some(dynamic) = config.and_then(|config| serde_json::from_str::<Value>(&config).ok())
+        let Some(config) = self.etcd_value(&path, &format!("{prefix}config")) else { return };
+        // A round in which nothing changed, as nearly all are, reads nothing.
+        let mut hasher = DefaultHasher::new();
+        config.hash(&mut hasher);
+        if instance.looked_at.replace(hasher.finish()) == Some(hasher.finish()) {
+            return;
+        }
+        if let Ok(dynamic) = serde_json::from_str::<Value>(&config)
             && dynamic != instance.dynamic
         {
             instance.dynamic = dynamic;
@@ -375,7 +386,7 @@ impl State {
             data.put(&key, config.to_string().as_bytes());
         }
         if config != instance.dynamic {
-            instance.dynamic = config;
+            (instance.dynamic, instance.looked_at) = (config, None);
             self.take_config_in(instance);
         }
         true
