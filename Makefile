@@ -14,13 +14,14 @@ CHECK_SEEDS ?= 8
 SOAK_SEEDS ?= 10000
 # How often the daemon is killed at a random moment in `make soak`; `make test` does it five times.
 SOAK_KILLS ?= 50
-SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions fuzz/run .ci/run)
+SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions fuzz/run .ci/run \
+	tests/testbed/bed tests/testbed/init)
 
 # The test binaries that need brokers, Docker or Swarm, and what of them the fast half runs all the same.
-WORLD := binary(/^(broker|contract|live)$$/)
+WORLD := binary(/^(broker|contract|hosts|live)$$/)
 FAST := not $(WORLD) | (binary(broker) & not test(/^mosquitto::/))
 
-.PHONY: generate help setup setup-check setup-test setup-down images build lint check deny test demo demo-down bench fuzz soak clean
+.PHONY: generate help setup setup-check setup-test setup-down images build lint check deny test testbed testbed-down demo demo-down bench fuzz soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +70,14 @@ test: ## everything, once: the fast half, licences, contract tests, live tests o
 	$(CARGO) test --locked --workspace --doc --quiet
 	@# One planted mistake takes more seeds than a test run has (docs/open-points.md); `make soak` looks for it.
 	$(CARGO) nextest run --locked --workspace --profile ci -E 'not test(a_timeout_read_as_absence_is_found)'
+
+testbed: ## three Swarm hosts on this machine, in namespaces; tests/testbed/README.md says how to use them
+	@deploy/scripts/setup --test
+	@deploy/images/build --all
+	@PGMOOR_GOAL=$@ tests/testbed/bed up
+
+testbed-down: ## takes them away again
+	@PGMOOR_GOAL=$@ tests/testbed/bed down
 
 demo: ## one retained message becomes a running PostgreSQL; leaves it running
 	@deploy/scripts/demo

@@ -81,7 +81,9 @@ impl Daemon {
         let fleet = format!("t{}", name.rsplit('-').next().unwrap());
         let port = free_port();
         let guarded = options.guarded;
-        let mosquitto = options.mosquitto.then(|| mosquitto(directory.path(), port, guarded.then_some(fleet.as_str())));
+        let mosquitto = options
+            .mosquitto
+            .then(|| mosquitto(directory.path(), Ipv4Addr::LOCALHOST, port, guarded.then_some(fleet.as_str())));
         let broker = if guarded {
             let password = write(directory.path(), "controller.password", "controller-password\n");
             let url = format!("mqtt://127.0.0.1:{port}");
@@ -175,7 +177,7 @@ impl Daemon {
         if blank {
             std::fs::remove_file(self.directory.path().join("mosquitto.db")).ok();
         }
-        self.mosquitto = Some(mosquitto(self.directory.path(), self.port, None));
+        self.mosquitto = Some(mosquitto(self.directory.path(), Ipv4Addr::LOCALHOST, self.port, None));
     }
 
     /// Whether a condition of a status holds, with its reason.
@@ -285,15 +287,16 @@ fn shipped(directory: &Path, port: u16, fleet: &str) -> String {
     text
 }
 
-/// A mosquitto: with what `broker/mosquitto/` ships for a fleet, or one that lets everybody in and saves when it is told.
-fn mosquitto(directory: &Path, port: u16, guarded_for: Option<&str>) -> Child {
+/// A mosquitto: on loopback, with what `broker/mosquitto/` ships for a fleet; or one at any address that lets everybody in
+/// and saves when it is told.
+pub(crate) fn mosquitto(directory: &Path, address: Ipv4Addr, port: u16, guarded_for: Option<&str>) -> Child {
     // Debian keeps it where only root's PATH looks.
     let programs = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
     let program = programs.into_iter().find(|path| Path::new(path).exists());
     let mut text = match guarded_for {
         Some(fleet) => shipped(directory, port, fleet),
         None => format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
+            "listener {port} {address}\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
              autosave_interval 0\n",
             directory.display()
         ),
