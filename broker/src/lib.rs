@@ -41,8 +41,8 @@
 //! - a wildcard subscription at QoS 1 replays at most 100 retained messages,
 //!   at QoS 0 all of them; a re-subscribe of a live session replays none
 //!   (unsubscribe first);
-//! - receive maximum, session expiry, no-local and retain handling of MQTT 5
-//!   are ignored: a session lives as long as the process when its client
+//! - receive maximum, session expiry, no-local, retain handling and
+//!   retain-as-published of MQTT 5 are ignored: a session lives as long as the process when its client
 //!   connects with clean start off, and not at all otherwise;
 //! - an UNSUBSCRIBE with several filters is acknowledged once for each, and one
 //!   for a filter that this connection did not subscribe to (a resumed session

@@ -1,8 +1,9 @@
 //! Requests: which verbs this build knows, and what their payloads are.
 //!
 //! Each verb has a row in [`VERBS`] and a variant of [`Command`]. A payload is a JSON document with a schema of its own,
-//! judged like a spec: all faults at once, each with its pointer; nothing at all stands for `{}`. The exception is
-//! `plan`, whose payload is a spec, so that one file serves both `commands/plan` and `spec`.
+//! judged like a spec: all faults at once, each with its pointer. A message without a payload asks for nothing and is
+//! refused: it is how a retained command is taken off the broker, and a `purge` that is cleared must not be done. The
+//! exception is `plan`, whose payload is a spec, so that one file serves both `commands/plan` and `spec`.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ pub enum Command {
     Rollback(RollbackRequest),
 }
 
-/// The payload of verbs that take nothing: `{}`, or no payload at all.
+/// The payload of verbs that take nothing: `{}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
@@ -136,7 +137,7 @@ impl FleetCommand {
     /// Reads a request.
     ///
     /// # Errors
-    /// The message was retained, there is no such verb, or its payload is more than nothing or `{}`: every fault at once.
+    /// The message was retained, there is no such verb, or its payload is not `{}`: every fault at once.
     pub fn read(verb: &Verb, payload: &[u8], retained: bool) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         if retained {
@@ -144,12 +145,19 @@ impl FleetCommand {
         }
         if verb.as_str() != RESUME {
             faults.push(unknown_verb(verb.as_str(), &FLEET_VERBS));
-        } else if !matches!(payload.trim_ascii(), b"" | b"{}") {
-            let message = format!("`{RESUME}` takes nothing, or `{{}}`");
+        } else if payload.trim_ascii().is_empty() {
+            faults.push(empty_command());
+        } else if payload.trim_ascii() != b"{}" {
+            let message = format!("`{RESUME}` takes `{{}}`");
             faults.push(Fault::new(Code::TypeMismatch, "", message).hint("publish `{}`"));
         }
         if faults.is_empty() { Ok(Self::Resume) } else { Err(faults) }
     }
+}
+
+fn empty_command() -> Fault {
+    let message = "a command without a payload asks for nothing: so a retained one is cleared";
+    Fault::new(Code::Required, "", message).hint("publish `{}`, or the document that the command takes")
 }
 
 fn retained_command() -> Fault {
@@ -168,7 +176,9 @@ impl Command {
         if retained {
             faults.push(retained_command());
         }
-        let command = Self::of_verb(verb, payload).map_err(|more| faults.extend(more));
+        let command = Self::of_verb(verb, payload)
+            .and_then(|command| if payload.trim_ascii().is_empty() { Err(vec![empty_command()]) } else { Ok(command) });
+        let command = command.map_err(|more| faults.extend(more));
         match command {
             Ok(command) if faults.is_empty() => Ok(command),
             Ok(_) | Err(()) => Err(faults),
@@ -197,7 +207,7 @@ fn unknown_verb(verb: &str, known: &[VerbRow]) -> Fault {
         .hint(format!("commands of this build: {names}"))
 }
 
-/// Reads a payload as the document of its kind. An empty payload stands for `{}`.
+/// Reads a payload as the document of its kind. Of an empty one it is said what is missing, as of `{}`.
 ///
 /// # Errors
 /// Everything that is wrong with it: size, JSON, keys that stand twice, and all that the kind's schema asks for.
@@ -249,9 +259,20 @@ mod tests {
     fn only_known_and_live_commands_are_taken() {
         let verb = |text| Verb::parse(text).unwrap();
         assert_eq!(Command::read(&verb("plan"), b"{", false), Ok(Command::Plan));
-        assert_eq!(Command::read(&verb("plan"), b"", true).map_err(codes), Err(vec![Code::RetainedCommand]));
+        assert_eq!(Command::read(&verb("plan"), b"{}", true).map_err(codes), Err(vec![Code::RetainedCommand]));
         let both = Command::read(&verb("drop"), b"", true).map_err(codes);
         assert_eq!(both, Err(vec![Code::RetainedCommand, Code::UnknownCommand]));
+    }
+
+    #[test]
+    fn a_cleared_command_is_not_done() {
+        for verb in ["purge", "undelete", "confirm-delete", "history", "plan"] {
+            let verb = Verb::parse(verb).unwrap();
+            for payload in [&b""[..], b" \n"] {
+                assert_eq!(Command::read(&verb, payload, false).map_err(codes), Err(vec![Code::Required]), "{verb:?}");
+            }
+            assert!(Command::read(&verb, b"{}", false).is_ok(), "{verb:?}");
+        }
     }
 
     #[test]
@@ -259,7 +280,7 @@ mod tests {
         let read = |text: &str, payload: &str, retained| {
             FleetCommand::read(&Verb::parse(text).unwrap(), payload.as_bytes(), retained).map_err(codes)
         };
-        assert_eq!(read("resume", "", false), Ok(FleetCommand::Resume));
+        assert_eq!(read("resume", "", false), Err(vec![Code::Required]));
         assert_eq!(read("resume", " {}\n", false), Ok(FleetCommand::Resume));
         assert_eq!(read("resume", "{\"x\": 1}", true), Err(vec![Code::RetainedCommand, Code::TypeMismatch]));
         assert_eq!(read("plan", "", false), Err(vec![Code::UnknownCommand]));

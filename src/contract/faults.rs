@@ -135,7 +135,7 @@ codes! {
     Unavailable "unavailable" "The request cannot be answered now: Docker, the host or the store does not answer.",
     NameTaken "name-taken" "Live check: a service or network of the Swarm that is not this fleet's has the database's name.",
     PortInUse "port-in-use" "Live check: something else listens on the port of the host.",
-    VolumePathMissing "volume-path-missing" "Live check: the host has no directory of that path.",
+    VolumePathMissing "volume-path-missing" "Live check: the host has no directory or file of that path.",
     NetworkMissing "network-missing" "Live check: the Swarm has no network of that name or id.",
     NetworkNotAttachable "network-not-attachable" "Live check: the network is not of the Swarm, or not attachable.",
     ImageMissing "image-missing" "Live check: the image is neither on the host nor in a registry that answers.",

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crate::contract::Context;
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::contract::topics::Topic;
+use crate::model::ids::ID_RULE;
 use crate::model::{AcceptedSpec, Catalogue, DatabaseId, FleetId, HostId};
 use crate::runtime::bell::Bell;
 use crate::runtime::clock::SharedClock;
@@ -96,7 +97,11 @@ impl Intake {
             Some(_) => Ok(()),
             None => {
                 // For example a database id that breaks the rule: there is no topic of ours to answer on.
-                tracing::warn!(topic = arrival.topic.chars().take(200).collect::<String>(), "not a topic of ours");
+                tracing::warn!(
+                    topic = arrival.topic.chars().take(200).collect::<String>(),
+                    rule = ID_RULE,
+                    "not a topic of ours: an id in it breaks the rule for ids, or it has other levels"
+                );
                 Ok(())
             }
         }

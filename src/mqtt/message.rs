@@ -31,7 +31,8 @@ pub struct Received {
     pub topic: String,
     /// Its payload, at most `packet_bytes_max` bytes.
     pub payload: Vec<u8>,
-    /// Whether the broker had it in store. A live publish comes without this flag, retained or not.
+    /// Whether the broker had it in store. A live publish comes without this flag, retained or not, except a command on a
+    /// broker that keeps the flag ([`filters::tells_retained`](crate::contract::topics::filters::tells_retained)).
     pub retain: bool,
     /// Its properties.
     pub properties: Properties,

@@ -17,6 +17,7 @@ use super::inbound::{InboundHandle, Live};
 use super::{Error, Message};
 use crate::contract::Topic;
 use crate::contract::documents::SyncMarker;
+use crate::contract::topics::filters;
 use crate::model::DatabaseId;
 use crate::runtime::{Random, within};
 
@@ -154,7 +155,11 @@ pub(super) async fn subscribe(client: &AsyncClient, filters: &[String]) -> Resul
     let mut notices = Vec::new();
     for some in filters.chunks(FILTERS) {
         let first = some.first().cloned().unwrap_or_default();
-        let asked = some.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+        let asked = some.iter().map(|filter| {
+            let mut asked = SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce);
+            asked.preserve_retain = filters::tells_retained(filter);
+            asked
+        });
         match client.subscribe_many_tracked(asked).await {
             Ok(notice) => notices.push((first, notice)),
             Err(error) => return Err(Error::Subscribe { filter: first, why: error.to_string() }),

@@ -8,23 +8,32 @@ use crate::model::ids::NodeName;
 use crate::model::spec::PortRequest;
 use crate::model::{AcceptedSpec, Health, InstanceId, Record};
 
+/// The port inside the container and on the database's own network.
+const POSTGRES_PORT: u16 = 5432;
+
 /// How to reach a database whose instances run on the host with this address. There is no password in it.
 #[must_use]
 pub fn connection(spec: &AcceptedSpec, record: &Record, address: IpAddr, network: String) -> Connection {
-    let port = spec.nodes.first().and_then(|node| match node.port {
+    let first = spec.nodes.first().and_then(|node| Some((node, node.hosts.first()?)));
+    let instance = first.map(|(node, host)| InstanceId::derive(&spec.id, &node.name, host));
+    let port = first.and_then(|(node, _host)| match node.port {
         PortRequest::Unpublished => None,
         PortRequest::Fixed(port) => Some(port),
-        PortRequest::Chosen => {
-            let host = node.hosts.first()?;
-            record.ports.get(&InstanceId::derive(&spec.id, &node.name, host)).copied()
-        }
+        PortRequest::Chosen => record.ports.get(instance.as_ref()?).copied(),
     });
+    let place = match (port, address, &instance) {
+        (Some(port), IpAddr::V4(address), _) => format!("{address}:{port}"),
+        (Some(port), IpAddr::V6(address), _) => format!("[{address}]:{port}"),
+        // Not published: the name that it has on its own network.
+        (None, _, Some(instance)) => format!("{instance}:{POSTGRES_PORT}"),
+        (None, _, None) => String::new(),
+    };
     let user = spec.owner().or_else(|| spec.users.first()).map(|user| user.username.as_str());
     Connection {
         hosts: vec![address.to_string()],
         port,
         database: spec.database_name.clone(),
-        uri: uri(user, address, port, &spec.database_name),
+        uri: uri(user, &place, &spec.database_name),
         network: Some(network),
         users: spec
             .users
@@ -34,14 +43,9 @@ pub fn connection(spec: &AcceptedSpec, record: &Record, address: IpAddr, network
     }
 }
 
-fn uri(user: Option<&str>, address: IpAddr, port: Option<u16>, database: &str) -> String {
+fn uri(user: Option<&str>, place: &str, database: &str) -> String {
     let user = user.map(|user| format!("{}@", escaped(user))).unwrap_or_default();
-    let host = match (port, address) {
-        (None, _) => String::new(),
-        (Some(port), IpAddr::V4(address)) => format!("{address}:{port}"),
-        (Some(port), IpAddr::V6(address)) => format!("[{address}]:{port}"),
-    };
-    format!("postgresql://{user}{host}/{}?sslmode=require", escaped(database))
+    format!("postgresql://{user}{place}/{}?sslmode=require", escaped(database))
 }
 
 /// Percent-encoding of everything but unreserved characters (RFC 3986).
@@ -88,10 +92,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uris_are_escaped_and_bracketed() {
-        let v6: IpAddr = "2001:db8::1".parse().unwrap();
-        assert_eq!(uri(Some("a b"), v6, Some(1), "x/y"), "postgresql://a%20b@[2001:db8::1]:1/x%2Fy?sslmode=require");
-        let v4: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!(uri(None, v4, None, "d"), "postgresql:///d?sslmode=require");
+    fn uris_are_escaped() {
+        assert_eq!(
+            uri(Some("a b"), "[2001:db8::1]:1", "x/y"),
+            "postgresql://a%20b@[2001:db8::1]:1/x%2Fy?sslmode=require"
+        );
+        assert_eq!(uri(None, "shop-n1-1:5432", "d"), "postgresql://shop-n1-1:5432/d?sslmode=require");
     }
 }

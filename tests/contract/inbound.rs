@@ -131,6 +131,16 @@ async fn a_command_comes_once_when_it_is_acknowledged(broker: Running) {
     assert_eq!(link.handle.unacknowledged(), 1);
     link.handle.ack(delivery.ack);
     assert_eq!(link.handle.unacknowledged(), 0);
+    // One that is published retained says so at once, not only to who subscribes later. (rumqttd takes the flag off.)
+    let retained = Message { retain: true, ..command(8) };
+    publisher.publish(&retained, PATIENCE).await.unwrap();
+    let delivery = link.next().await;
+    assert_eq!((number(&delivery), delivery.message.retain), (8, broker.kind != Kind::Embedded));
+    link.handle.ack(delivery.ack);
+    publisher.publish(&Message::retained(retained.topic, ""), PATIENCE).await.unwrap();
+    let cleared = link.next().await;
+    assert!(cleared.message.payload.is_empty());
+    link.handle.ack(cleared.ack);
     link.acknowledgements_left(PATIENCE).await.unwrap();
     link.kill().await;
     let mut again = Link::connected(&broker).await;

@@ -49,7 +49,7 @@ fn is_held(status: &Value) -> bool {
 fn a_deleted_database_is_told_of_and_comes_back() {
     let daemon = start();
     daemon.apply("shop", SHOP);
-    assert_eq!(codes(&ask(&daemon, "shop", "undelete", "")), ["not-deleted"]);
+    assert_eq!(codes(&ask(&daemon, "shop", "undelete", "{}")), ["not-deleted"]);
     daemon.publish("shop", DELETE);
     daemon.wait_gone("shop");
     until("the host tells of its trash", || {
@@ -72,7 +72,7 @@ fn a_deleted_database_is_told_of_and_comes_back() {
         let spec = daemon.wire.last("databases/shop/spec").unwrap_or_default();
         Digest::of_bytes(spec.as_bytes()).as_str() == digest
     });
-    let history = ask(&daemon, "shop", "history", "")["history"].clone();
+    let history = ask(&daemon, "shop", "history", "{}")["history"].clone();
     let specs: Vec<(&Value, &Value)> =
         history["specs"].as_array().unwrap().iter().map(|spec| (&spec["by"], &spec["deleted"])).collect();
     let (publish, undelete) = (json!("publish"), json!("undelete"));
@@ -86,21 +86,21 @@ fn a_purge_frees_the_id_at_once_and_never_takes_the_living() {
     let daemon = start();
     // A command that is published before the daemon listens is lost: the first one comes after a spec was applied.
     daemon.apply("shop", SHOP);
-    assert_eq!(codes(&ask(&daemon, "other", "purge", "")), ["not-found"]);
-    assert_eq!(codes(&ask(&daemon, "shop", "purge", "")), ["not-deleted"]);
+    assert_eq!(codes(&ask(&daemon, "other", "purge", "{}")), ["not-found"]);
+    assert_eq!(codes(&ask(&daemon, "shop", "purge", "{}")), ["not-deleted"]);
     assert_eq!(codes(&ask(&daemon, "shop", "purge", r#"{"now": true}"#)), ["unknown-field"]);
     daemon.publish("shop", DELETE);
     daemon.wait_gone("shop");
-    let told = ask(&daemon, "shop", "history", "");
+    let told = ask(&daemon, "shop", "history", "{}");
     assert!(told["history"]["trash"]["keeps_for_s"].as_u64().is_some_and(|left| left > 250_000), "{told:#}");
-    accepted(&ask(&daemon, "shop", "purge", ""));
+    accepted(&ask(&daemon, "shop", "purge", "{}"));
     purged(&daemon, "shop");
-    assert_eq!(codes(&ask(&daemon, "shop", "history", "")), ["not-found"]);
-    assert_eq!(codes(&ask(&daemon, "shop", "undelete", "")), ["not-found"]);
+    assert_eq!(codes(&ask(&daemon, "shop", "history", "{}")), ["not-found"]);
+    assert_eq!(codes(&ask(&daemon, "shop", "undelete", "{}")), ["not-found"]);
     // Another database may have the id, with another name than the one before.
     let status = daemon.apply("shop", r#"{"database_name": "another"}"#);
     assert_eq!(status["connection"]["database"], "another");
-    assert_eq!(ask(&daemon, "shop", "history", "")["history"]["specs"].as_array().unwrap().len(), 1);
+    assert_eq!(ask(&daemon, "shop", "history", "{}")["history"]["specs"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -148,16 +148,16 @@ fn too_many_deletes_at_once_wait_for_a_person() {
     // What is published before it listens again is lost, as commands are; asking for the history changes nothing.
     let result = format!("databases/{first}/commands/history/result");
     until("it hears commands again", || {
-        daemon.wire.publish(&format!("databases/{first}/commands/history"), "", false);
+        daemon.wire.publish(&format!("databases/{first}/commands/history"), "{}", false);
         daemon.wire.last(&result).is_some()
     });
-    accepted(&ask(&daemon, first, "confirm-delete", ""));
+    accepted(&ask(&daemon, first, "confirm-delete", "{}"));
     daemon.wait_gone(first);
-    assert_eq!(codes(&ask(&daemon, first, "confirm-delete", "")), ["not-found"]);
+    assert_eq!(codes(&ask(&daemon, first, "confirm-delete", "{}")), ["not-found"]);
     // Publishing the spec again withdraws the other one.
     daemon.publish(second, r#"{"template": "postgres"}"#);
     daemon.wait_status(second, "its delete is withdrawn", |status| status["state"] == "available" && !is_held(status));
-    assert_eq!(codes(&ask(&daemon, second, "confirm-delete", "")), ["not-found"]);
+    assert_eq!(codes(&ask(&daemon, second, "confirm-delete", "{}")), ["not-found"]);
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn an_empty_message_that_nobody_retains_deletes_nothing() {
     let status = daemon.apply("shop", SHOP);
     daemon.wire.publish("databases/shop/spec", "", false);
     // The answer comes after the empty message was taken in, since they come in one after another.
-    accepted(&ask(&daemon, "shop", "history", ""));
+    accepted(&ask(&daemon, "shop", "history", "{}"));
     let after = daemon.status("shop").unwrap();
     assert_eq!((&after["state"], &after["observed"]), (&json!("available"), &status["observed"]));
 }

@@ -13,6 +13,7 @@ mod report;
 mod wire;
 
 use daemon::{Daemon, Options};
+use serde_json::Value;
 
 fn start() -> Daemon {
     Daemon::start(Options { drivers: "fake", mosquitto: false, guarded: false })
@@ -53,11 +54,14 @@ fn a_bad_spec_leaves_a_good_database_as_it_is() {
 #[test]
 fn changes_are_applied_and_said() {
     let daemon = start();
-    daemon.apply("shop", r#"{"database_name": "shop"}"#);
+    let private = daemon.apply("shop", r#"{"database_name": "shop"}"#)["connection"].clone();
+    let uri = private["uri"].as_str().unwrap();
+    assert!(uri.starts_with("postgresql://shop-n1-") && uri.ends_with(":5432/shop?sslmode=require"), "{uri}");
+    assert_eq!((&private["port"], &private["network"]), (&Value::Null, &Value::from("shop-database")));
     daemon.apply("shop", r#"{"database_name": "shop", "postgresql_conf": {"work_mem": "9MB"}}"#);
     daemon.apply("shop", r#"{"database_name": "shop", "postgresql_conf": {"max_connections": 60}}"#);
-    let status = daemon.apply("shop", r#"{"database_name": "shop", "port": 15999, "extensions": ["vector"]}"#);
-    assert_eq!(status["connection"]["port"], 15999);
+    let status = daemon.apply("shop", r#"{"database_name": "shop", "port": 15999.0, "extensions": ["vector"]}"#);
+    assert_eq!(status["connection"]["port"], 15999, "a whole number, however it is written");
 }
 
 #[test]

@@ -198,7 +198,7 @@ pub struct Connection {
     pub port: Option<u16>,
     /// The name of the Postgres database.
     pub database: String,
-    /// A libpq URI without a password.
+    /// A libpq URI without a password. Without a published port it has the name that the instance has on `network`.
     pub uri: String,
     /// The network to join to reach it without a published port.
     #[serde(default, skip_serializing_if = "Option::is_none")]

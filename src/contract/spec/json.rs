@@ -20,18 +20,18 @@ pub(in crate::contract) struct Document {
 pub(in crate::contract) fn read(bytes: &[u8]) -> Result<Document, Fault> {
     if bytes.len() > SPEC_BYTES_MAX {
         let message = format!("the document has {} bytes, {SPEC_BYTES_MAX} are allowed", bytes.len());
-        return Err(Fault::new(Code::PayloadTooLarge, "", message));
+        return Err(Fault::new(Code::PayloadTooLarge, "", message).hint("hosted brokers take no more; make it smaller"));
     }
     let mut faults = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Seed { place: String::new(), faults: &mut faults }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| syntax_fault(&error))?;
+        .map_err(|error| syntax_fault(bytes, &error))?;
     Ok(Document { value, faults })
 }
 
-fn syntax_fault(error: &serde_json::Error) -> Fault {
+fn syntax_fault(bytes: &[u8], error: &serde_json::Error) -> Fault {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "the document ends too early",
         serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Data => {
@@ -40,8 +40,16 @@ fn syntax_fault(error: &serde_json::Error) -> Fault {
     };
     // The parser's own words name the kind of mistake and never a value; its position is at the end of them.
     let detail = error.to_string();
-    Fault::new(Code::InvalidJson, "", format!("{what}: {detail}"))
+    let fault = Fault::new(Code::InvalidJson, "", format!("{what}: {detail}"));
+    match bytes {
+        [0xEF, 0xBB, 0xBF, ..] => fault.hint("it begins with a byte order mark; save the file as UTF-8 without one"),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => fault.hint("it is UTF-16; save the file as UTF-8"),
+        _ => fault.hint("`pgmoor validate FILE` judges a file before it is published"),
+    }
 }
+
+/// Below it a floating-point number is exact (2^53).
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 struct Seed<'a> {
     place: String,
@@ -79,7 +87,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Value::from(value))
     }
 
+    /// A whole number may be written with a fraction of zero (`5432.0`, `1e3`): to JSON Schema it is an integer.
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        if value.fract() == 0.0 && value.abs() < WHOLE_MAX {
+            #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and is far from the ends of i64")]
+            return Ok(Value::from(value as i64));
+        }
         Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
 
@@ -133,6 +146,9 @@ mod tests {
         let fault = read(b"{\n  \"a\": }").err().unwrap();
         assert_eq!(fault.code, Code::InvalidJson);
         assert!(fault.message.contains("line 2 column 8"), "{}", fault.message);
+        for (bytes, hint) in [(&b"\xEF\xBB\xBF{}"[..], "byte order mark"), (b"\xFF\xFE{\0}\0", "UTF-16")] {
+            assert!(read(bytes).err().unwrap().hint.is_some_and(|said| said.contains(hint)), "{hint}");
+        }
         assert_eq!(read(b"{} x").err().unwrap().code, Code::InvalidJson);
         assert_eq!(read(b"").err().unwrap().code, Code::InvalidJson);
         assert_eq!(read("[".repeat(100_000).as_bytes()).err().unwrap().code, Code::InvalidJson);
@@ -147,5 +163,6 @@ mod tests {
         let text = br#"[null,true,-1,18446744073709551615,1.5,"\u00e4",[],{}]"#;
         let plain: Value = serde_json::from_slice(text).unwrap();
         assert_eq!(read(text).ok().unwrap().value, plain);
+        assert_eq!(read(b"[5432.0, 1e3, -2.0, 1e20]").ok().unwrap().value, serde_json::json!([5432, 1000, -2, 1e20]));
     }
 }

@@ -132,7 +132,9 @@ fn covers(said: &Fault, fault: &Fault) -> bool {
 
 fn holds_secret(spec: &DatabaseSpec) -> bool {
     let password = spec.database_users.iter().flatten().any(|user| user.password.is_some());
-    password || spec.scripts.as_ref().is_some_and(rules::set_passwords)
+    let of_nodes = spec.nodes.iter().flatten().flat_map(|node| &node.pg_hba_conf);
+    let lines = spec.pg_hba_conf.iter().chain(of_nodes).any(|line| rules::line_holds_secret(line));
+    password || lines || spec.scripts.as_ref().is_some_and(rules::set_passwords)
 }
 
 /// The known name that a wrong one was probably meant to be: at most a third of its letters differ.

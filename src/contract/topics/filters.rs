@@ -20,6 +20,13 @@ pub fn fleet_commands(fleet: &FleetId) -> String {
     format!("{ROOT}/{fleet}/commands/+")
 }
 
+/// Whether a live message that comes by the filter shall say that its author had it retained. Of a command it decides;
+/// of a spec the flag must mean "replayed" and nothing else.
+#[must_use]
+pub fn tells_retained(filter: &str) -> bool {
+    filter.ends_with("/commands/+")
+}
+
 /// What a controller subscribes to for its work: specs, commands, the inventory, its own markers.
 #[must_use]
 pub fn controller(fleet: &FleetId, controller: &ControllerId) -> Vec<String> {

@@ -53,7 +53,7 @@ pub struct SwarmOpts {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtraVolumeSpec {
-    /// Absolute path of a directory on the host.
+    /// Absolute path of a directory or file on the host.
     #[schemars(length(min = 1, max = 256))]
     pub host_path: String,
     /// Absolute path in the container.

@@ -15,6 +15,9 @@ const NAME: &str = "pgmoor-drivers-pg";
 /// A name that any careless quoting would break on.
 const ODD: &str = "o'dd \"r\\le; --";
 
+/// What specs are judged by.
+const SETTINGS: &str = include_str!("../../../src/contract/spec/rules/parameters/postgres-17.tsv");
+
 struct Instance {
     pki: Pki,
     postgres: Container,
@@ -94,6 +97,7 @@ async fn patroni_and_postgres() {
     let instance = Instance::start().await;
     let sql = Sql::new();
     about_itself(&instance, &sql).await;
+    settings(&instance);
     patroni(&instance, &sql).await;
     roles(&instance, &sql).await;
     databases(&instance, &sql).await;
@@ -112,6 +116,19 @@ async fn about_itself(instance: &Instance, sql: &Sql) {
     assert_eq!(server.version, "17.11");
     assert!(server.started_ms > 0 && server.pending_restart.is_empty());
     assert_eq!(server.configuration_errors, [""; 0]);
+}
+
+/// The table by which specs are judged has every parameter of the real Postgres, with its type, range and words.
+fn settings(instance: &Instance) {
+    let query = "SELECT concat_ws(chr(9), lower(name), vartype, coalesce(unit, ''), coalesce(min_val, ''), \
+                                  coalesce(max_val, ''), coalesce(array_to_string(enumvals, ','), '')) \
+                   FROM pg_settings WHERE context <> 'internal' AND position('.' IN name) = 0";
+    let psql = ["psql", "-U", "pgmoor", "-h", "/run/postgresql", "-d", "postgres", "-XAtc", query];
+    let (fine, text) = instance.postgres.exec(&psql);
+    assert!(fine, "{text}");
+    let known: BTreeSet<&str> = SETTINGS.lines().map(str::trim_end).collect();
+    let missing: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !known.contains(line)).collect();
+    assert!(missing.is_empty() && text.lines().count() > 300, "{missing:#?}");
 }
 
 async fn patroni(instance: &Instance, sql: &Sql) {

@@ -43,7 +43,7 @@ fn the_trash_gives_back_or_is_purged_by_a_word_or_by_time() {
     site.psql("shop", "CREATE TABLE kept (x int); INSERT INTO kept VALUES (7)");
     let password = site.secrets();
     let instance = site.credentials("shop").instances[0].instance.to_string();
-    let command = |verb: &str| site.daemon.wire.publish(&format!("databases/{id}/commands/{verb}"), "", false);
+    let command = |verb: &str| site.daemon.wire.publish(&format!("databases/{id}/commands/{verb}"), "{}", false);
     let trash = site.data_dir().join(format!("trash/{instance}"));
 
     site.daemon.publish(&id, r#"{"deleted": true}"#);

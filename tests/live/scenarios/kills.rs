@@ -148,7 +148,7 @@ impl Story {
 
     fn command(&self, verb: &str) {
         let topic = format!("databases/{}/commands/{verb}", self.site.id(&self.database));
-        self.site.daemon.wire.publish(&topic, "", false);
+        self.site.daemon.wire.publish(&topic, "{}", false);
     }
 
     fn below(&self, bound: u64) -> u64 {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Check;
+use super::{Check, postgres_name};
 use crate::contract::faults::{Code, pointer};
-use crate::contract::wire::ExtensionEntry;
+use crate::contract::wire::{ExtensionEntry, ExtensionObject};
 
 pub(super) fn check(check: &mut Check<'_>) {
     let mut names = BTreeSet::new();
@@ -20,13 +20,25 @@ pub(super) fn check(check: &mut Check<'_>) {
         if !names.insert(name.as_str()) {
             check.add(Code::DuplicateName, name_place.clone(), format!("the extension \"{name}\" stands twice"));
         }
-        if let ExtensionEntry::Object(object) = entry
-            && object.schema.as_deref() == Some("pgmoor")
-        {
-            let message = "the schema \"pgmoor\" belongs to pgmoor";
-            check.add(Code::ReservedName, pointer(&place, "schema"), message);
+        postgres_name(check, "an extension's name", name, &name_place);
+        if let ExtensionEntry::Object(object) = entry {
+            names_in(check, object, &place);
         }
         in_image(check, entry, &place, &name_place);
+    }
+}
+
+fn names_in(check: &mut Check<'_>, object: &ExtensionObject, place: &str) {
+    if let Some(schema) = object.schema.as_deref() {
+        let place = pointer(place, "schema");
+        if schema == "pgmoor" || schema.starts_with("pg_") && schema != "pg_catalog" {
+            check.add(Code::ReservedName, place, format!("the schema \"{schema}\" is not for extensions"));
+        } else {
+            postgres_name(check, "a schema's name", schema, &place);
+        }
+    }
+    if let Some(version) = object.version.as_deref() {
+        postgres_name(check, "an extension's version", version, &pointer(place, "version"));
     }
 }
 

@@ -22,6 +22,7 @@ use crate::contract::faults::{Code, Fault};
 use crate::contract::wire::DatabaseSpec;
 use crate::model::{DatabaseId, Digest};
 
+pub(super) use hba::line_holds_secret;
 pub(super) use scripts::set_passwords;
 
 /// What the rules look at, and where they put what they find.
@@ -55,6 +56,20 @@ impl Check<'_> {
         hint: impl Into<String>,
     ) {
         self.faults.push(Fault::new(code, pointer, message).hint(hint));
+    }
+}
+
+/// The most bytes of a name in Postgres; longer ones are cut there, and are never found again.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Judges what becomes the name of something in Postgres. What the schema says about its characters is not said again.
+fn postgres_name(check: &mut Check<'_>, what: &str, name: &str, place: &str) {
+    if name.len() > NAME_BYTES_MAX {
+        let message = format!("{what} can have {NAME_BYTES_MAX} bytes, this one has {}", name.len());
+        let hint = "Postgres cuts longer names; letters beyond ASCII have two bytes or more";
+        check.add_with_hint(Code::OutOfRange, place, message, hint);
+    } else if name.chars().any(char::is_control) {
+        check.add(Code::InvalidFormat, place, format!("{what} cannot have control characters"));
     }
 }
 

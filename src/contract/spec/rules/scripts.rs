@@ -4,7 +4,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "SQL has hundreds of statements, and a few of them concern us")]
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{DefElem, Token, VariableSetStmt};
+use pg_query::protobuf::{
+    CreateSubscriptionStmt, DefElem, DiscardMode, ReindexObjectType, ReindexStmt, Token, VariableSetStmt,
+};
 
 use super::Check;
 use crate::contract::faults::{Code, Fault, pointer};
@@ -119,6 +121,13 @@ fn outside_transactions(node: &NodeEnum) -> Option<&'static str> {
         NodeEnum::DropStmt(drop) if drop.concurrent => "DROP INDEX CONCURRENTLY",
         NodeEnum::ReindexStmt(reindex) if reindex.params.iter().any(is_concurrently) => "REINDEX CONCURRENTLY",
         NodeEnum::CopyStmt(copy) if copy.filename.is_empty() && !copy.is_program => "COPY with the client's data",
+        NodeEnum::ReindexStmt(reindex) if of_database(reindex) => "REINDEX of a schema, a database or the system",
+        NodeEnum::ClusterStmt(cluster) if cluster.relation.is_none() => "CLUSTER without a table",
+        NodeEnum::DiscardStmt(discard) if discard.target() == DiscardMode::DiscardAll => "DISCARD ALL",
+        NodeEnum::CreateSubscriptionStmt(create) if makes_slot(create) => "CREATE SUBSCRIPTION that makes a slot",
+        NodeEnum::AlterDatabaseStmt(alter) if alter.options.iter().any(is_tablespace) => {
+            "ALTER DATABASE SET TABLESPACE"
+        }
         NodeEnum::VariableSetStmt(set) if ends_with_us(set) => "setting the session's role",
         _ => return None,
     })
@@ -126,6 +135,34 @@ fn outside_transactions(node: &NodeEnum) -> Option<&'static str> {
 
 fn is_concurrently(node: &pg_query::protobuf::Node) -> bool {
     matches!(&node.node, Some(NodeEnum::DefElem(element)) if element.defname == "concurrently")
+}
+
+fn of_database(reindex: &ReindexStmt) -> bool {
+    use ReindexObjectType::{ReindexObjectDatabase, ReindexObjectSchema, ReindexObjectSystem};
+    [ReindexObjectDatabase, ReindexObjectSchema, ReindexObjectSystem].contains(&reindex.kind())
+}
+
+fn is_tablespace(node: &pg_query::protobuf::Node) -> bool {
+    matches!(&node.node, Some(NodeEnum::DefElem(element)) if element.defname == "tablespace")
+}
+
+/// Unless `connect = false` or `create_slot = false` says that nothing is asked of the publisher.
+fn makes_slot(create: &CreateSubscriptionStmt) -> bool {
+    let says_no = |node: &pg_query::protobuf::Node| {
+        let Some(NodeEnum::DefElem(element)) = &node.node else { return false };
+        let value = element.arg.as_ref().and_then(|arg| arg.node.as_ref());
+        ["connect", "create_slot"].contains(&element.defname.as_str()) && value.is_some_and(is_false)
+    };
+    !create.options.iter().any(says_no)
+}
+
+fn is_false(value: &NodeEnum) -> bool {
+    match value {
+        NodeEnum::String(text) => ["false", "off"].iter().any(|word| word.eq_ignore_ascii_case(&text.sval)),
+        NodeEnum::Boolean(value) => !value.boolval,
+        NodeEnum::Integer(number) => number.ival == 0,
+        _ => false,
+    }
 }
 
 /// A changed role would stay for the statements after it, ours among them.
@@ -153,6 +190,9 @@ mod tests {
             "REINDEX TABLE a",
             "SET search_path = x",
             "SET LOCAL ROLE app",
+            "CLUSTER a USING i",
+            "DISCARD PLANS",
+            "CREATE SUBSCRIPTION s CONNECTION 'x' PUBLICATION p WITH (connect = false)",
             &format!("SELECT 1{}", " + 1".repeat(250)),
             &format!("SELECT {}1{}", "(".repeat(250), ")".repeat(250)),
             &format!("SELECT {}", vec!["a = 1"; 100].join(" OR ")),
@@ -179,6 +219,13 @@ mod tests {
             "CREATE TABLESPACE t LOCATION '/x'",
             "SET ROLE app",
             "COPY a FROM STDIN",
+            "REINDEX DATABASE x",
+            "REINDEX SCHEMA public",
+            "CLUSTER",
+            "DISCARD ALL",
+            "CREATE SUBSCRIPTION s CONNECTION 'x' PUBLICATION p",
+            "CREATE SUBSCRIPTION s CONNECTION 'x' PUBLICATION p WITH (enabled = false)",
+            "ALTER DATABASE x SET TABLESPACE t",
         ] {
             assert_eq!(codes(bad), [Code::ScriptNotTransactional], "{bad}");
         }

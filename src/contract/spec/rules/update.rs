@@ -1,7 +1,7 @@
 //! The document's own fields: what an update may not change, which specs come too late, names and template.
 
 use super::super::effective::previous_node;
-use super::Check;
+use super::{Check, postgres_name};
 use crate::contract::faults::{Code, pointer};
 
 pub(super) fn check(check: &mut Check<'_>) {
@@ -86,9 +86,7 @@ fn name(check: &mut Check<'_>) {
         if ["template0", "template1"].contains(&name) {
             check.add(Code::ReservedName, "/database_name", format!("the database \"{name}\" belongs to Postgres"));
         }
-        if name.chars().any(char::is_control) {
-            check.add(Code::InvalidFormat, "/database_name", "a name cannot have control characters");
-        }
+        postgres_name(check, "a database's name", name, "/database_name");
     }
 }
 

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Check;
+use super::{Check, postgres_name};
 use crate::contract::faults::{Code, pointer};
 use crate::contract::wire::DatabaseUserSpec;
 use crate::model::role::RoleFlags;
-
-/// The most bytes of a name in Postgres; longer ones are cut there.
-const NAME_BYTES_MAX: usize = 63;
 
 /// Roles of pgmoor and of the images, and words that are no role names in SQL.
 const RESERVED: [&str; 10] = [
@@ -63,14 +60,8 @@ fn name(check: &mut Check<'_>, name: &str, place: &str) {
     if RESERVED.contains(&lower.as_str()) || lower.starts_with("pg_") {
         let message = format!("the name \"{name}\" is reserved");
         check.add_with_hint(Code::ReservedName, place, message, "pgmoor's own roles and names with pg_ are taken");
-    } else if name.len() > NAME_BYTES_MAX {
-        check.add(
-            Code::OutOfRange,
-            place,
-            format!("a role's name can have {NAME_BYTES_MAX} bytes, this one has {}", name.len()),
-        );
-    } else if name.chars().any(char::is_control) {
-        check.add(Code::InvalidFormat, place, "a name cannot have control characters");
+    } else {
+        postgres_name(check, "a role's name", name, place);
     }
 }
 
@@ -101,8 +92,8 @@ fn memberships(check: &mut Check<'_>, user: &DatabaseUserSpec, place: &str) {
         if SYSTEM.contains(&role.as_str()) {
             let message = format!("nobody can be a member of the system's role \"{role}\"");
             check.add(Code::ReservedName, place, message);
-        } else if role.chars().any(char::is_control) {
-            check.add(Code::InvalidFormat, place, "a name cannot have control characters");
+        } else {
+            postgres_name(check, "a role's name", role, &place);
         }
     }
 }

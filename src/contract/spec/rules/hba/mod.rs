@@ -2,6 +2,8 @@
 //! whole file, at a start for good, so this parser is as strict as Postgres' own, and stricter where pgmoor's own roles
 //! are concerned. A message never repeats a line: options may hold a password.
 
+mod options;
+
 use std::net::IpAddr;
 
 use super::Check;
@@ -27,6 +29,13 @@ pub(super) fn check(check: &mut Check<'_>) {
         lines(check, &node.pg_hba_conf, &format!("/nodes/{index}/pg_hba_conf"), hba);
         lines(check, &node.pg_ident_conf, &format!("/nodes/{index}/pg_ident_conf"), ident);
     }
+}
+
+/// Whether a line of `pg_hba.conf` has an option that holds a password.
+pub(in crate::contract::spec) fn line_holds_secret(line: &str) -> bool {
+    let options = fields(line).unwrap_or_default();
+    let mut options = options.iter().flatten().filter_map(|word| word.text.split_once('='));
+    options.any(|(name, _)| ["ldapbindpasswd", "radiussecrets"].contains(&name))
 }
 
 fn lines(check: &mut Check<'_>, lines: &[String], place: &str, judge: fn(&str) -> Result<(), Wrong>) {
@@ -62,7 +71,7 @@ fn fields(line: &str) -> Result<Vec<Vec<Word>>, String> {
     let mut rest = line.chars().peekable();
     let mut list_goes_on = false;
     loop {
-        while rest.next_if(|c| c.is_whitespace()).is_some() {}
+        while rest.next_if(is_blank).is_some() {}
         match rest.peek() {
             None | Some('#') => break,
             Some(_) => {}
@@ -77,11 +86,16 @@ fn fields(line: &str) -> Result<Vec<Vec<Word>>, String> {
     if list_goes_on { Err("a list ends with a comma".to_owned()) } else { Ok(fields) }
 }
 
+/// What parts words in Postgres. Other white space (a no-break space out of a web page) is a letter there.
+fn is_blank(c: &char) -> bool {
+    matches!(c, ' ' | '\t')
+}
+
 fn word(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Word, String> {
     let mut word = Word { text: String::new(), quoted: false };
     let mut inside = false;
     while let Some(c) = rest.peek().copied() {
-        if !inside && (c.is_whitespace() || c == ',' || c == '#') {
+        if !inside && (is_blank(&c) || c == ',' || c == '#') {
             break;
         }
         rest.next();
@@ -143,12 +157,8 @@ fn hba(line: &str) -> Result<(), Wrong> {
         return Err(wrong(shape.to_owned()));
     };
     method_fits(&method.text, &kind.text).map_err(wrong)?;
-    for option in rest.flatten() {
-        if option.text.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
-            return Err(wrong("what follows the method must be name=value".to_owned()));
-        }
-    }
-    Ok(())
+    let options: Vec<&str> = rest.flatten().map(|option| option.text.as_str()).collect();
+    options::judge(&options, &kind.text, &method.text).map_err(wrong)
 }
 
 /// The first characters of a word that is no secret by its place.
@@ -163,7 +173,10 @@ fn names(list: &[Word]) -> Result<(), String> {
     if list.iter().any(|word| word.text.is_empty()) {
         return Err("a name is empty".to_owned());
     }
-    Ok(())
+    if list.iter().any(|word| !word.quoted && word.text.contains(|c: char| c.is_whitespace())) {
+        return Err("a name has white space that is none to Postgres (a no-break space?)".to_owned());
+    }
+    list.iter().filter_map(|word| word.text.strip_prefix('/')).try_for_each(options::regex)
 }
 
 /// Whether the address is an IP address whose mask is the next field.
@@ -225,9 +238,12 @@ fn ident(line: &str) -> Result<(), Wrong> {
         }
         return Err(wrong("a map, a system user and a database user are asked for"));
     };
-    let ([map], [_], [role]) = (map.as_slice(), system.as_slice(), role.as_slice()) else {
+    let ([map], [system], [role]) = (map.as_slice(), system.as_slice(), role.as_slice()) else {
         return Err(wrong("a map, a system user and a database user cannot be lists"));
     };
+    for user in [system, role] {
+        user.text.strip_prefix('/').map_or(Ok(()), options::regex).map_err(|message| wrong(&message))?;
+    }
     if map.text.starts_with("include") && !map.quoted {
         return Err(wrong("other files cannot be included"));
     }
@@ -286,6 +302,12 @@ mod tests {
             ("local all all trust \\", "next one"),
             ("local all all trust\nlocal all all trust", "line breaks"),
             ("host all all all md5,", "comma"),
+            ("host all all 10.0.0.0/8 scram-sha-256 clientcert=verify-full", "hostssl"),
+            ("host all all 10.0.0.0/8 md5 colour=red", "does not know"),
+            ("host all all 10.0.0.0/8 ldap", "asks for"),
+            ("host all /[ all md5", "regular expression"),
+            ("host all\u{a0}all all all md5", "no-break space"),
+            ("host all a\u{a0}b all md5", "no-break space"),
         ] {
             let (code, message) = hba(line).expect_err(line);
             assert_eq!(code, Code::InvalidHba, "{line}");
@@ -295,11 +317,19 @@ mod tests {
     }
 
     #[test]
+    fn passwords_in_lines_are_seen() {
+        assert!(line_holds_secret("host all all all ldap ldapbasedn=x ldapbinddn=y \"ldapbindpasswd=z z\""));
+        assert!(line_holds_secret("host all all all radius radiusservers=a radiussecrets=b"));
+        assert!(!line_holds_secret("host all all all ldap ldapserver=x ldapprefix=cn= # ldapbindpasswd=z"));
+        assert!(!line_holds_secret("host all \"all"));
+    }
+
+    #[test]
     fn ident_lines() {
         for line in ["", "#", "m root app", "m /^(.*)@x$ \\1", "\"a b\" \"c d\" e"] {
             assert_eq!(ident(line), Ok(()), "{line}");
         }
-        for line in ["m", "m root", "m root app more", "m a,b c", "include_dir x y", "m \"root app"] {
+        for line in ["m", "m root", "m root app more", "m a,b c", "m /( app", "include_dir x y", "m \"root app"] {
             assert_eq!(ident(line).map_err(|(code, _)| code), Err(Code::InvalidIdent), "{line}");
         }
         for line in ["pgmoor root app", "m root pgmoor"] {

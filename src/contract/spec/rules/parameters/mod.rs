@@ -1,7 +1,9 @@
 //! `postgresql_conf`: names and values that Postgres can take, and parameters that pgmoor or Patroni set themselves.
 //!
 //! Invariant: a parameter is in force as it stands, or refused here: one that would be overridden silently has a name
-//! in [`MANAGED`].
+//! in [`MANAGED`], one that Patroni would drop or change is found in [`settings`].
+
+mod settings;
 
 use std::collections::BTreeMap;
 
@@ -49,29 +51,33 @@ const MANAGED: [(&str, &str); 28] = [
 ];
 
 /// The least that Patroni 4 takes; of anything else it silently makes a default of its own.
-const LEAST: [(&str, u64); 6] = [
-    ("max_connections", 25),
-    ("max_locks_per_transaction", 32),
-    ("max_prepared_transactions", 0),
-    ("max_replication_slots", 4),
-    ("max_wal_senders", 3),
-    ("max_worker_processes", 2),
+const LEAST: [(&str, f64); 7] = [
+    ("max_connections", 25.0),
+    ("max_locks_per_transaction", 32.0),
+    ("max_prepared_transactions", 0.0),
+    ("max_replication_slots", 4.0),
+    ("max_wal_senders", 3.0),
+    ("max_worker_processes", 2.0),
+    // In MB, its own unit.
+    ("wal_keep_size", 16.0),
 ];
 
 const PRELOAD: &str = "shared_preload_libraries";
 
 pub(super) fn check(check: &mut Check<'_>) {
     let spec = check.spec;
-    layer(check, &spec.postgresql_conf, "/postgresql_conf");
+    let versions: Vec<String> = check.nodes.iter().map(|node| node.version.value.clone()).collect();
+    let major = |index: usize| versions.get(index).and_then(|version| version.split('.').next()).unwrap_or_default();
+    layer(check, &spec.postgresql_conf, "/postgresql_conf", major(0));
     for (index, node) in spec.nodes.iter().flatten().enumerate() {
-        layer(check, &node.postgresql_conf, &format!("/nodes/{index}/postgresql_conf"));
+        layer(check, &node.postgresql_conf, &format!("/nodes/{index}/postgresql_conf"), major(index));
     }
     for node in check.nodes {
         preload(check, node);
     }
 }
 
-fn layer(check: &mut Check<'_>, parameters: &Parameters, place: &str) {
+fn layer(check: &mut Check<'_>, parameters: &Parameters, place: &str, major: &str) {
     let mut names: BTreeMap<String, &str> = BTreeMap::new();
     for (name, value) in &parameters.0 {
         let place = pointer(place, name);
@@ -89,6 +95,8 @@ fn layer(check: &mut Check<'_>, parameters: &Parameters, place: &str) {
             check.add(Code::TypeMismatch, place, format!("\"{PRELOAD}\" must be a string"));
         } else if let Some(why) = bad_value(&lower, &value.text()) {
             check.add(Code::InvalidParameter, place, format!("\"{name}\": {why}"));
+        } else if let Some(settings::Wrong { message, hint }) = settings::wrong(major, &lower, &value.text()) {
+            check.add_with_hint(Code::InvalidParameter, place, format!("\"{name}\": {message}"), hint);
         }
     }
 }
@@ -119,9 +127,11 @@ fn bad_value(lower: &str, value: &str) -> Option<String> {
         return Some("the value has a line break or another control character".to_owned());
     }
     if let Some((_, least)) = LEAST.iter().find(|(name, _)| *name == lower) {
-        let enough = value.trim().parse::<u64>().is_ok_and(|number| number >= *least);
-        return (!enough)
-            .then(|| format!("it must be a number from {least}; Patroni would take its own default instead"));
+        let unit = if lower == "wal_keep_size" { "MB" } else { "" };
+        let enough = settings::number(value.trim(), unit).is_some_and(|number| number >= *least);
+        if !enough {
+            return Some(format!("it must be a number from {least}{unit}; Patroni would take its own default instead"));
+        }
     }
     let replicates = ["replica", "logical"].contains(&value.trim().to_ascii_lowercase().as_str());
     (lower == "wal_level" && !replicates)
