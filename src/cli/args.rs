@@ -81,6 +81,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Write a support bundle: specs, plans, states, logs and versions in one file, without secrets
     Report(Report),
+    /// Make the decisions of a support bundle again, and show what follows (exit code 2: one comes out otherwise)
+    Replay(Replay),
     /// Print the JSON Schema of a document; without KIND, list the kinds
     Schema(Schema),
     /// Print the completions of a shell
@@ -365,6 +367,17 @@ pub struct Report {
     /// The daemon's log [default: what systemd's journal has of pgmoor.service]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub log_file: Option<PathBuf>,
+}
+
+/// `pgmoor replay`
+#[derive(Debug, Clone, Args)]
+pub struct Replay {
+    /// What `pgmoor report` wrote
+    #[arg(value_name = "BUNDLE", value_hint = ValueHint::FilePath)]
+    pub bundle: PathBuf,
+    /// How the answer is printed.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `pgmoor schema`

@@ -70,7 +70,8 @@ pub enum Exit {
     Done,
     /// 1: an error, or the spec was rejected.
     Failed,
-    /// 2: of `plan`: there are changes; of `explain`: not all is well, the answer says why.
+    /// 2: of `plan`: there are changes; of `explain`: not all is well, the answer says why; of `replay`: a decision comes
+    /// out otherwise.
     Changes,
     /// 3: the time to wait has passed; the database goes on by itself.
     TimedOut,
@@ -133,6 +134,7 @@ pub async fn run(command: &Command, options: &Options, program: clap::Command, o
         Command::Events(args) => events::run(&context, args, out).await,
         Command::Doctor(args) => doctor::run(&context, args, out).await,
         Command::Report(args) => Box::pin(bundle::report(&context, args, out)).await,
+        Command::Replay(args) => bundle::replay::replay(args, out),
         Command::Resume(args) => resume::run(&context, args, out).await,
         Command::Connection(args) => access::connection(&context, args, out).await,
         Command::Psql(args) => access::psql(&context, args).await,

@@ -33,6 +33,8 @@ pub enum Command {
     History,
     /// Tell what differs between two accepted specs.
     Diff(DiffRequest),
+    /// Tell how a plan came about.
+    Decision(DecisionRequest),
     /// Go back to an accepted spec.
     Rollback(RollbackRequest),
 }
@@ -50,6 +52,15 @@ pub struct DiffRequest {
     pub from: u64,
     /// The newer one.
     pub to: u64,
+}
+
+/// The payload of `decision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionRequest {
+    /// The newest that is kept with a lower number than this; without it, look now and say what would be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
 }
 
 /// The payload of `rollback`.
@@ -87,6 +98,8 @@ pub const CONFIRM_DELETE: &str = "confirm-delete";
 pub const HISTORY: &str = "history";
 /// See [`Command::Diff`].
 pub const DIFF: &str = "diff";
+/// See [`Command::Decision`].
+pub const DECISION: &str = "decision";
 /// See [`Command::Rollback`].
 pub const ROLLBACK: &str = "rollback";
 
@@ -95,7 +108,7 @@ const fn verb(name: &'static str, payload: Kind, description: &'static str) -> V
 }
 
 /// Every verb of this build. Documentation and the AsyncAPI document come from here.
-pub const VERBS: [VerbRow; 8] = [
+pub const VERBS: [VerbRow; 9] = [
     verb(
         APPLY,
         Kind::Approve,
@@ -113,6 +126,12 @@ pub const VERBS: [VerbRow; 8] = [
     verb(CONFIRM_DELETE, Kind::Nothing, "Does a delete that is held (`DeletionHeld`)."),
     verb(HISTORY, Kind::Nothing, "The last accepted specs and finished plans; answered with `history`."),
     verb(DIFF, Kind::DiffRequest, "What differs between two accepted specs; answered with `diff`, secrets hidden."),
+    verb(
+        DECISION,
+        Kind::DecisionRequest,
+        "How a plan came about: what was desired and seen, and the plan, without secrets. Without `before`, look now and \
+         change nothing; with it, the newest that is kept below this number; answered with `decision`.",
+    ),
     verb(ROLLBACK, Kind::RollbackRequest, "Publishes an accepted spec again, as a new generation."),
 ];
 
@@ -195,6 +214,7 @@ impl Command {
             CONFIRM_DELETE => nothing(Self::ConfirmDelete),
             HISTORY => nothing(Self::History),
             DIFF => payload(Kind::DiffRequest, bytes).map(Self::Diff),
+            DECISION => payload(Kind::DecisionRequest, bytes).map(Self::Decision),
             ROLLBACK => payload(Kind::RollbackRequest, bytes).map(Self::Rollback),
             unknown => Err(vec![unknown_verb(unknown, &VERBS)]),
         }

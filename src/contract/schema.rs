@@ -38,6 +38,8 @@ pub enum Kind {
     Nothing,
     /// Which two accepted specs to compare.
     DiffRequest,
+    /// Which decision to tell.
+    DecisionRequest,
     /// Which accepted spec to go back to.
     RollbackRequest,
     /// The answer to a request.
@@ -56,7 +58,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::DatabaseSpec,
         Self::Status,
         Self::Health,
@@ -67,6 +69,7 @@ impl Kind {
         Self::Approve,
         Self::Nothing,
         Self::DiffRequest,
+        Self::DecisionRequest,
         Self::RollbackRequest,
         Self::CommandResult,
         Self::HostStatus,
@@ -90,6 +93,7 @@ impl Kind {
             Self::Approve => "approve",
             Self::Nothing => "nothing",
             Self::DiffRequest => "diff-request",
+            Self::DecisionRequest => "decision-request",
             Self::RollbackRequest => "rollback-request",
             Self::CommandResult => "command-result",
             Self::HostStatus => "host-status",
@@ -114,6 +118,7 @@ impl Kind {
             | Self::Approve
             | Self::Nothing
             | Self::DiffRequest
+            | Self::DecisionRequest
             | Self::RollbackRequest
             | Self::CommandResult
             | Self::HostStatus
@@ -155,6 +160,7 @@ pub fn schema(kind: Kind) -> &'static str {
         Kind::Approve => file!("approve"),
         Kind::Nothing => file!("nothing"),
         Kind::DiffRequest => file!("diff-request"),
+        Kind::DecisionRequest => file!("decision-request"),
         Kind::RollbackRequest => file!("rollback-request"),
         Kind::CommandResult => file!("command-result"),
         Kind::HostStatus => file!("host-status"),
@@ -179,6 +185,7 @@ pub fn value(kind: Kind) -> Value {
         Kind::Approve => generator().into_root_schema_for::<documents::Approve>(),
         Kind::Nothing => generator().into_root_schema_for::<commands::Nothing>(),
         Kind::DiffRequest => generator().into_root_schema_for::<commands::DiffRequest>(),
+        Kind::DecisionRequest => generator().into_root_schema_for::<commands::DecisionRequest>(),
         Kind::RollbackRequest => generator().into_root_schema_for::<commands::RollbackRequest>(),
         Kind::CommandResult => generator().into_root_schema_for::<documents::CommandResult>(),
         Kind::HostStatus => generator().into_root_schema_for::<documents::HostStatus>(),

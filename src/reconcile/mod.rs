@@ -7,6 +7,7 @@ mod agenda;
 mod apply;
 mod approval;
 mod deadlines;
+mod decisions;
 mod docket;
 mod drift;
 mod fleet;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::apply::{Ended, apply};
 use super::approval::Decision;
+use super::decisions::{Made, Names};
 use super::drift;
 use super::gate::{self, Admitted, Gate};
 use super::halt;
@@ -24,7 +25,7 @@ use crate::model::{
 use crate::plan::check::check;
 use crate::plan::drift::Memory;
 use crate::plan::halt::Halt;
-use crate::plan::{Input, Outcome, Plan, Step, downtime, plan};
+use crate::plan::{Held, Input, Outcome, Plan, Stage, Step, downtime, plan};
 use crate::report::work::Work;
 use crate::runtime::chain::chain;
 use crate::store::{Approvals as _, History as _, OutcomeRow, Rows as _};
@@ -207,6 +208,7 @@ impl Pass {
         let needed = approval.as_ref().is_some_and(Decision::needed);
         let approved = gate::Approval::new(plan.stages.first(), desired, needed);
         let Admitted { stage, held } = self.admit(scope, &plan, (approved, hands), (&rows, &halt), now_ms);
+        self.keep_decision((scope, desired, &observed), &rows, (&plan, stage.as_ref(), &held), view);
         let board = &self.place.board;
         board.keep_only(stage.as_ref());
         let drift = Drift {
@@ -254,6 +256,21 @@ impl Pass {
             }
         };
         Ok((plan, next))
+    }
+
+    /// Keeps what was decided, for whoever asks later how it came about.
+    fn keep_decision(
+        &self,
+        (scope, desired, observed): (&Scope, &Graph, &Observed),
+        rows: &BTreeMap<ResourceId, OutcomeRow>,
+        (plan, stage, held): (&Plan, Option<&Stage>, &[Held]),
+        view: Option<&View>,
+    ) {
+        let shared = &self.shared;
+        let (outcomes, forced) = (outcomes(rows), BTreeSet::new());
+        let input = Input { scope, desired, observed, outcomes: &outcomes, forced: &forced };
+        let names = Names::new(&shared.world.record, view.and_then(|view| view.record.as_ref()));
+        shared.decisions.note(&Made { input, plan, stage, held }, &names.veil(), shared.world.clock.now_ms());
     }
 
     /// Where the steps of this pass are written down.
@@ -339,9 +356,7 @@ impl Pass {
         observed: &Observed,
         rows: &BTreeMap<ResourceId, OutcomeRow>,
     ) -> Result<Plan, Error> {
-        let outcomes: BTreeMap<ResourceId, Outcome> =
-            rows.iter().map(|(id, row)| (id.clone(), row.outcome.clone())).collect();
-        let forced = BTreeSet::new();
+        let (outcomes, forced) = (outcomes(rows), BTreeSet::new());
         let input = Input { scope, desired, observed, outcomes: &outcomes, forced: &forced };
         let plan = plan(&input);
         // The checker is quick, and a plan that breaks a rule of safety must never run.
@@ -352,6 +367,10 @@ impl Pass {
             }
         }
     }
+}
+
+fn outcomes(rows: &BTreeMap<ResourceId, OutcomeRow>) -> BTreeMap<ResourceId, Outcome> {
+    rows.iter().map(|(id, row)| (id.clone(), row.outcome.clone())).collect()
 }
 
 /// What the spec asks to be done about what differs, and what is remembered of it.

@@ -1,18 +1,20 @@
-//! Answering what a spec would change: the same way as a real one takes, without a step being run or a row written.
+//! Answering what a spec would change, the same way as a real one takes, and how a plan came about: without a step being
+//! run or a row written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::approval;
+use super::decisions;
 use super::judge;
 use super::live::{self, Missing};
 use super::promises::Promises;
 use super::refresh::refresh;
 use super::service::Shared;
 use crate::contract;
-use crate::contract::commands::Question;
-use crate::contract::documents::{CommandResult, PlanDoc, Time};
+use crate::contract::commands::{Command, DecisionRequest, Question};
+use crate::contract::documents::{CommandResult, DecisionDoc, PlanDoc, Time, to_bytes};
 use crate::contract::faults::{Code, Fault};
 use crate::contract::topics::Topic;
 use crate::domain::database::{self, Accepted};
@@ -23,13 +25,21 @@ use crate::report;
 use crate::runtime::chain::chain;
 use crate::store::{Approvals as _, OutMessage, Rows as _};
 
+/// The most bytes of a decision in an answer: twice what a spec may have.
+const DECISION_BYTES_MAX: usize = 2 * contract::spec::SPEC_BYTES_MAX;
+
 /// Answers a question on its result topic. A question that cannot be answered gets a fault.
 pub(super) async fn answer(shared: &Shared, question: Question) {
-    let result = proposed(shared, &question).await;
+    let result = match Command::read(&question.verb, &question.payload, false) {
+        Ok(Command::Decision(DecisionRequest { before })) => {
+            decision(shared, &question.database, before).await.map(|decision| (None, decision))
+        }
+        Ok(_) | Err(_) => proposed(shared, &question).await.map(|plan| (Some(plan), None)),
+    };
     let now_ms = shared.world.clock.now_ms();
     let accepted = CommandResult::accepted(&question, Time::from_ms(now_ms));
     let answer = match result {
-        Ok(plan) => CommandResult { plan: Some(plan), ..accepted },
+        Ok((plan, decision)) => CommandResult { plan, decision, ..accepted },
         Err(faults) => accepted.rejected(faults),
     };
     let payload = serde_json::to_vec(&answer).unwrap_or_default();
@@ -41,12 +51,34 @@ pub(super) async fn answer(shared: &Shared, question: Question) {
     }
 }
 
+fn unseen(error: &(dyn std::error::Error + 'static)) -> Vec<Fault> {
+    let message = format!("the question cannot be answered now: {}", chain(error));
+    vec![Fault::new(Code::Unavailable, "", message).hint("ask again; `pgmoor status` says how the host is")]
+}
+
+/// How a plan came about: one that is kept, or what would be done now; none: no older one is kept.
+async fn decision(shared: &Shared, id: &DatabaseId, before: Option<u64>) -> Result<Option<DecisionDoc>, Vec<Fault>> {
+    let record = shared.store.read(|reader| reader.record(id)).map_err(|error| unseen(&error))?;
+    let Some(record) = record else {
+        let message = format!("there is no database {id}, living or in the trash");
+        return Err(vec![Fault::new(Code::NotFound, "", message).hint("`pgmoor status` lists what there is")]);
+    };
+    let found = match before {
+        Some(number) => shared.decisions.before(id, number),
+        None => Some(decisions::now(shared, id, &record).await.map_err(|error| unseen(&*error))?),
+    };
+    let bytes = found.as_ref().map_or(0, |found| to_bytes(found).len());
+    if bytes > DECISION_BYTES_MAX {
+        let message = format!("the decision has {bytes} bytes, and an answer has {DECISION_BYTES_MAX} at most");
+        return Err(vec![
+            Fault::new(Code::Unavailable, "", message).hint("`pgmoor status` and the plan's topic tell the plan"),
+        ]);
+    }
+    Ok(found)
+}
+
 async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<Fault>> {
     let id = &question.database;
-    let unseen = |error: &(dyn std::error::Error + 'static)| {
-        let message = format!("the question cannot be answered now: {}", chain(error));
-        vec![Fault::new(Code::Unavailable, "", message).hint("ask again; `pgmoor status` says how the host is")]
-    };
     let (record, ports) =
         shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?))).map_err(|error| unseen(&error))?;
     let previous = record.as_ref().and_then(|record| judge::guard(shared, record));

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agenda::{Agenda, Slot};
 use super::deadlines::Deadlines;
+use super::decisions::Decisions;
 use super::docket::{Docket, Sitting};
 use super::fleet;
 use super::gate::Disruptions;
@@ -97,6 +98,8 @@ pub(super) struct Shared {
     pub(super) accepting: Mutex<Option<Promises>>,
     /// Who restarts or replaces an instance.
     pub(super) disruptions: Disruptions,
+    /// The last decisions, for whoever asks.
+    pub(super) decisions: Decisions,
     /// How long deleted databases have been in the trash.
     pub(super) trash_clock: TrashClock,
     /// Rung when a report must be made anew (the monitor listens).
@@ -175,6 +178,7 @@ impl Reconciler {
                 store,
                 random,
                 accepting: Mutex::new(None),
+                decisions: Decisions::default(),
                 trash_clock: TrashClock::default(),
                 changed,
             }),

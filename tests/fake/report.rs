@@ -1,4 +1,4 @@
-//! The support bundle, end to end: what is in it, and that no password is.
+//! The support bundle, end to end: what is in it, that no password is, and that its decisions can be made again.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -89,6 +89,8 @@ fn a_bundle_tells_everything_but_passwords() {
         "databases/shop/explain.txt",
         "databases/shop/history.json",
         "databases/shop/diff.json",
+        "decisions/shop/now.json",
+        "decisions/kept/000001.json",
     ] {
         assert!(files.contains_key(name), "{name} is not among {:?}", files.keys());
     }
@@ -107,6 +109,87 @@ fn a_bundle_tells_everything_but_passwords() {
     let only = unpacked(&report(&daemon, &["other"]));
     assert!(only.contains_key("topics/databases/other/spec.json"));
     assert!(!only.keys().any(|name| name.contains("shop")), "{:?}", only.keys());
+}
+
+/// Makes the decisions of a bundle again; gives the exit code, the answer and what was said beside it.
+fn replay(path: &Path) -> (Option<i32>, Value, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pgmoor"));
+    let said = command.arg("replay").arg(path).args(["-o", "json"]).output().unwrap();
+    let answer = serde_json::from_slice(&said.stdout).unwrap_or_default();
+    (said.status.code(), answer, String::from_utf8(said.stderr).unwrap())
+}
+
+/// Packs files as a bundle.
+fn pack(path: &Path, files: &BTreeMap<String, String>) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(file, flate2::Compression::fast()));
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap();
+}
+
+#[test]
+fn decisions_are_made_again_and_a_difference_is_found() {
+    let daemon = start();
+    daemon.apply("shop", &spec(""));
+    daemon.apply("shop", &spec(r#", "port": 15998"#));
+    let path = report(&daemon, &["shop"]);
+    let (code, answer, beside) = replay(&path);
+    assert_eq!(code, Some(0), "{answer:#} {beside}");
+    let decisions = answer["decisions"].as_array().unwrap();
+    let about = |database: &Value| decisions.iter().filter(|one| one["told"]["database"] == *database).count();
+    assert!(about(&Value::from("shop")) >= 3, "created, changed, and now: {answer:#}");
+    assert!(about(&Value::Null) >= 1, "and the fleet's own services: {answer:#}");
+    for one in decisions {
+        assert_eq!(
+            (&one["same"], &one["replayed"]["end"]["end"]),
+            (&Value::from(true), &Value::from("settled")),
+            "{one:#}"
+        );
+    }
+    let created = decisions.iter().find(|one| one["told"]["database"] == "shop").unwrap();
+    assert!(created["replayed"]["rounds"][0]["steps"].as_array().unwrap().len() > 10, "{created:#}");
+    assert!(!created["told"]["begun"].as_array().unwrap().is_empty(), "{created:#}");
+
+    let whole = unpacked(&path);
+    let mut altered = whole.clone();
+    let now = altered.get_mut("decisions/shop/now.json").unwrap();
+    let mut decision: Value = serde_json::from_str(now).unwrap();
+    let seen = decision["decision"]["observed"]["resources"].as_array_mut().unwrap();
+    let network = seen.iter_mut().find(|pair| pair[0]["kind"] == "network").unwrap();
+    network[1] = serde_json::json!({"seen": "absent"});
+    *now = decision.to_string();
+    pack(&path, &altered);
+    let (code, answer, beside) = replay(&path);
+    assert_eq!(code, Some(2), "{answer:#} {beside}");
+    let other: Vec<&Value> =
+        answer["decisions"].as_array().unwrap().iter().filter(|one| one["same"] == false).collect();
+    assert_eq!(other.len(), 1);
+    assert_eq!(other[0]["file"], "decisions/shop/now.json");
+    let differences = other[0]["replayed"]["differences"].as_array().unwrap();
+    assert!(differences.iter().any(|one| one["now"].as_str().unwrap().starts_with("create")), "{differences:#?}");
+
+    let refused = |what: &str| {
+        let (code, _, beside) = replay(&path);
+        assert_eq!(code, Some(1), "{beside}");
+        assert!(beside.contains(what), "{what}: {beside}");
+    };
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+    refused("its end is missing");
+    std::fs::write(&path, "this is no bundle").unwrap();
+    refused("gzip");
+    let mut broken = whole.clone();
+    broken.insert("decisions/shop/now.json".to_owned(), "{}".to_owned());
+    pack(&path, &broken);
+    refused("decisions/shop/now.json");
+    let mut empty = whole;
+    empty.retain(|name, _| !name.starts_with("decisions/"));
+    pack(&path, &empty);
+    refused("no decision is in it");
 }
 
 #[test]

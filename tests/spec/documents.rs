@@ -211,6 +211,17 @@ fn plans_and_answers_are_of_their_schemas() {
             to: past_spec(),
             changes: vec![Change { pointer: "/port".to_owned(), from: Some(json!(1)), to: None }],
         }),
+        decision: Some(DecisionDoc {
+            database: Some(database()),
+            number: Some(3),
+            pgmoor: "0.1.0".to_owned(),
+            at: time(),
+            last_at: time(),
+            times: 2,
+            begun: vec!["network::x".to_owned()],
+            held: vec![HeldStep { resource: "service::x".to_owned(), why: "a halt".to_owned() }],
+            decision: json!({"any": "form"}),
+        }),
         task: Some(TaskId::parse("0198-7").unwrap()),
         at: time(),
     };
@@ -266,6 +277,17 @@ fn payloads_of_commands_are_strict() {
             short.as_object_mut().unwrap().remove(name);
             assert!(!validator.is_valid(&short), "{}: {name}", kind.as_str());
         }
+    }
+}
+
+#[test]
+fn a_question_for_a_decision_names_one_or_none() {
+    let schema: Value = serde_json::from_str(schema::schema(Kind::DecisionRequest)).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for (payload, good) in
+        [(json!({}), true), (json!({"before": 7}), true), (json!({"before": -1}), false), (json!({"after": 7}), false)]
+    {
+        assert_eq!(validator.is_valid(&payload), good, "{payload}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! `report`: everything that somebody else needs to understand what went wrong here, in one file without secrets.
+//! `report`: everything that somebody else needs to understand what went wrong here, in one file without secrets; and
+//! `replay`, which makes its decisions again.
 //!
 //! Invariants: what cannot be reached is named in the manifest and keeps nothing else out; every look has a deadline;
 //! nothing gets into the file but through [`draft::Draft::finish`].
@@ -7,6 +8,7 @@ mod draft;
 mod file;
 mod host;
 mod redact;
+pub(super) mod replay;
 mod topics;
 
 use std::path::PathBuf;

@@ -14,7 +14,8 @@ use super::super::link::{Link, nobody_online};
 use super::super::output::Style;
 use super::super::{Context, Error, explain, render};
 use super::draft::{Content, Draft};
-use crate::contract::commands::{DIFF, DiffRequest, HISTORY, Nothing};
+use super::replay::DECISIONS;
+use crate::contract::commands::{DECISION, DIFF, DecisionRequest, DiffRequest, HISTORY, Nothing};
 use crate::contract::documents::{CommandResult, HistoryDoc, Time};
 use crate::contract::topics::{Topic, filters};
 use crate::model::DatabaseId;
@@ -23,6 +24,8 @@ use crate::runtime::{chain, within};
 
 /// How many databases one bundle takes when none is named.
 const DATABASES_MAX: usize = 100;
+/// How many decisions of one database are taken: all that a controller keeps of it and of the fleet, and one of now.
+const DECISIONS_MAX: usize = 21;
 /// How many are asked about at a time.
 const AT_ONCE: usize = 8;
 /// How long one answer may take.
@@ -183,10 +186,29 @@ async fn asked(context: &Context<'_>, link: &Link, id: &DatabaseId, found: &mut 
     let history = answer(context, link, &question, found).await.and_then(|answer| answer.history);
     let Some(history) = history else { return Ok(()) };
     put(found, format!("databases/{id}/history.json"), &history)?;
+    decisions(context, link, id, found).await?;
     let Some(range) = last_change(&history) else { return Ok(()) };
     let question = Request { timeout: ANSWER_LIMIT, ..Request::of(id, DIFF, &range)? };
     if let Some(diff) = answer(context, link, &question, found).await.and_then(|answer| answer.diff) {
         put(found, format!("databases/{id}/diff.json"), &diff)?;
+    }
+    Ok(())
+}
+
+/// What would be done now, and the decisions that are kept, the newest first.
+async fn decisions(context: &Context<'_>, link: &Link, id: &DatabaseId, found: &mut Found) -> Result<(), Error> {
+    let mut before = None;
+    for _ in 0..DECISIONS_MAX {
+        let question = Request { timeout: ANSWER_LIMIT, ..Request::of(id, DECISION, &DecisionRequest { before })? };
+        let answer = answer(context, link, &question, found).await;
+        let Some(decision) = answer.and_then(|answer| answer.decision) else { break };
+        let name = match decision.number {
+            None => format!("{DECISIONS}{id}/now.json"),
+            // The fleet's own are told with each database: the number is theirs alone.
+            Some(number) => format!("{DECISIONS}kept/{number:06}.json"),
+        };
+        put(found, name, &decision)?;
+        before = Some(decision.number.unwrap_or(u64::MAX));
     }
     Ok(())
 }

@@ -5,11 +5,13 @@
 mod explain;
 mod history;
 mod plan;
+mod replay;
 mod status;
 
 pub(super) use explain::explanation;
 pub(super) use history::{diff, history, in_trash};
 pub(super) use plan::plan;
+pub(super) use replay::replay;
 pub(super) use status::{Row, change, details, event, progress, state, table};
 use status::{age, clock};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{HistoryDoc, ObservedSpec, PlanDoc, SpecDiff, Time, VerdictResult};
+use super::{DecisionDoc, HistoryDoc, ObservedSpec, PlanDoc, SpecDiff, Time, VerdictResult};
 use crate::contract::commands::Question;
 use crate::contract::faults::Fault;
 use crate::model::{DatabaseId, Digest, TaskId};
@@ -43,6 +43,9 @@ pub struct CommandResult {
     /// The answer to `diff`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<SpecDiff>,
+    /// The answer to `decision`; none: there is no older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionDoc>,
     /// The task that does the work, for requests that take time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskId>,
@@ -66,6 +69,7 @@ impl CommandResult {
             spec: None,
             history: None,
             diff: None,
+            decision: None,
             task: None,
             at,
         }

@@ -5,6 +5,7 @@
 
 mod command;
 mod controller;
+mod decision;
 mod event;
 mod health;
 mod history;
@@ -16,6 +17,7 @@ mod time;
 
 pub use command::{Approve, CommandOutcome, CommandResult};
 pub use controller::{Availability, Inventory, OnlineState, SpecSet, SyncMarker};
+pub use decision::{DecisionDoc, HeldStep};
 pub use event::{Event, EventData, EventType, SPEC_VERSION};
 pub use health::HealthDoc;
 pub use history::{AcceptedBy, HistoryDoc, PastPlan, PastSpec, PastStep, SpecDiff, Trash};

@@ -68,6 +68,7 @@ fn answers(fleet: &FleetId, verb: &Verb, arrival: &Arrival, faults: Vec<Fault>, 
         spec: None,
         history: None,
         diff: None,
+        decision: None,
         task: None,
         at: Time::from_ms(now_ms),
     };

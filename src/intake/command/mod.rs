@@ -1,6 +1,6 @@
 //! Commands: requests that people send while they listen for the answer.
 //!
-//! A question (`plan`) goes to the reconciler, changes nothing and is answered later. Every other verb is answered
+//! A question (`plan`, `decision`) goes to the reconciler, changes nothing and is answered later. Every other verb is answered
 //! from the store, and most change it: done by [`Intake::carry_out`], from a file of this folder.
 //!
 //! Invariant: the change, its answer and the memory of the request's correlation data are one transaction (rule 5), so
@@ -40,7 +40,7 @@ impl Intake {
         };
         match Command::read(verb, &arrival.payload, arrival.retained) {
             Ok(Command::Apply(approve)) => self.approve(question, approve).await,
-            Ok(Command::Plan) => self.preview(question).await,
+            Ok(Command::Plan | Command::Decision(_)) => self.preview(question).await,
             Ok(Command::Undelete) => self.publish_again(question, again::Which::LastAccepted).await,
             Ok(Command::Rollback(RollbackRequest { to })) => self.publish_again(question, again::Which::Past(to)).await,
             Ok(Command::Purge) => self.purge(question).await,

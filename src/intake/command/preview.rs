@@ -1,4 +1,4 @@
-//! `plan`: a question, not a change of state. It goes to the reconciler on a bounded queue and leaves nothing behind.
+//! `plan` and `decision`: questions, no changes of state. They go to the reconciler on a bounded queue and leave nothing behind.
 
 use tokio::sync::mpsc;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::super::decisions::Decisions;
 use super::super::gate::Disruptions;
 use super::super::ledger::Board;
 use super::super::pass::{Next, Pass};
@@ -94,6 +95,7 @@ impl Site {
             store: Store::in_memory(&store).unwrap(),
             random: Random::seeded(7),
             accepting: Mutex::new(None),
+            decisions: Decisions::default(),
             trash_clock: TrashClock::default(),
             changed: bell().0,
         };
