@@ -7,7 +7,7 @@
 pub mod filters;
 
 use super::schema::Kind as Document;
-use crate::model::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, ServiceInstanceId, TaskId};
+use crate::model::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, NodeName, ServiceInstanceId, TaskId};
 
 /// What all topics start with; the number is the contract's major version.
 pub const ROOT: &str = "pgmoor/v1";
@@ -280,7 +280,32 @@ impl Verb {
     }
 }
 
+/// A database has up to nine nodes, which people number from one.
+const NODES_TRIED: u8 = 9;
+
 impl Topic {
+    /// The retained topics on which it is told how a database is, those of its instances aside.
+    #[must_use]
+    pub fn reports(database: &DatabaseId) -> [Self; 3] {
+        [Self::Status(database.clone()), Self::Plan(database.clone()), Self::Health(database.clone())]
+    }
+
+    /// The retained topics on which a controller may have told of a database of which nothing is remembered. Names of
+    /// instances follow from those of hosts and nodes, of which the likely ones are tried.
+    pub fn all_reports<'a>(
+        database: &'a DatabaseId,
+        hosts: impl IntoIterator<Item = &'a HostId>,
+    ) -> impl Iterator<Item = Self> {
+        let nodes: Vec<NodeName> = (1..=NODES_TRIED).filter_map(|n| NodeName::parse(&format!("n{n}")).ok()).collect();
+        let instances = hosts.into_iter().flat_map(move |host| {
+            nodes.iter().map(|node| InstanceId::derive(database, node, host)).collect::<Vec<_>>()
+        });
+        let of_instances = instances.flat_map(|instance| {
+            [Self::InstanceState(database.clone(), instance.clone()), Self::InstanceHealth(database.clone(), instance)]
+        });
+        Self::reports(database).into_iter().chain(of_instances)
+    }
+
     /// Reads a topic of the fleet, or a schema topic; none when it is not exactly one of ours.
     #[must_use]
     pub fn parse(fleet: &FleetId, text: &str) -> Option<Self> {

@@ -88,11 +88,13 @@ impl Intake {
         let known = self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?)))?;
         let (Some(_), None) = known else { return Ok(()) };
         let prefix = Topic::Status(id.clone()).to_string(&self.fleet).trim_end_matches("status").to_owned();
+        let besides = Topic::all_reports(id, &self.known_hosts).map(|topic| topic.to_string(&self.fleet));
+        let besides: Vec<String> = besides.collect();
         let (key, now_ms) = (id.clone(), self.clock.now_ms());
         self.store
             .write(move |writer| {
                 writer.forget_database(&key)?;
-                writer.clear_topics(&prefix, now_ms).map(|_cleared| ())
+                writer.clear_topics(&prefix, &besides, now_ms).map(|_cleared| ())
             })
             .await?;
         Ok(())

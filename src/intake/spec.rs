@@ -31,6 +31,9 @@ fn news(row: &DesiredRow, digest: &Digest, retained: bool) -> News {
     if waits {
         // After another one that was refused it is the last word again.
         if row.last_seen.as_ref() == Some(digest) { News::Known } else { News::New }
+    } else if accepted && retained && awaits_judgement(row) {
+        // The one that waits was published after it, and nobody has looked at that yet: it is not to be lost.
+        News::Old
     } else if accepted {
         let clean = row.candidate.is_none()
             && !lifted_by_the_spec().any(|kind| row.conditions.contains_key(&kind))
@@ -43,6 +46,11 @@ fn news(row: &DesiredRow, digest: &Digest, retained: bool) -> News {
     } else {
         News::New
     }
+}
+
+/// Whether a spec waits that was not looked at yet. One that the host refused, or that waits for a person, was.
+fn awaits_judgement(row: &DesiredRow) -> bool {
+    row.verdict.is_none() && row.candidate.as_ref().is_some_and(|candidate| candidate.hold == Hold::No)
 }
 
 /// What no longer holds when the broker brings the accepted spec.
@@ -290,6 +298,16 @@ mod tests {
         assert_eq!(news(&row, &digest("three"), false), News::Known);
         row.last_seen = Some(digest("bad"));
         assert_eq!(news(&row, &digest("three"), false), News::New, "its verdict is wanted, not the bad one's");
+    }
+
+    #[test]
+    fn a_replay_of_the_accepted_one_does_not_take_the_place_of_a_newer_one_that_nobody_has_judged() {
+        let mut row = row();
+        propose(&mut row, waiting("three", Hold::No));
+        assert_eq!(news(&row, &digest("two"), true), News::Old);
+        assert_eq!(news(&row, &digest("two"), false), News::Again, "its user withdraws the newer one");
+        row.candidate = Some(waiting("delete", Hold::Held));
+        assert_eq!(news(&row, &digest("two"), true), News::Again, "a held delete is withdrawn by the spec");
     }
 
     #[test]

@@ -14,10 +14,10 @@ use crate::model::{Graph, Kind};
 /// How many of each class are remembered: enough for a median, and an old machine's are soon forgotten.
 pub const MEASURES_MAX: usize = 9;
 
-/// What a restart is assumed to take where none was measured: Patroni's restart took 2 to 4 s on a small machine.
+/// What a restart is assumed to take where none was measured: a guess, on the careful side, until the first measure.
 pub const RESTART_MS_ASSUMED: u64 = 5_000;
-/// What a replaced container is assumed to take where none was measured: a fast shutdown, a new container and the start
-/// of Postgres took 8 to 15 s on a small machine.
+/// What a replaced container is assumed to take where none was measured: a guess likewise, for a fast shutdown, a new
+/// container and the start of Postgres.
 pub const REPLACE_MS_ASSUMED: u64 = 20_000;
 
 /// What earlier interruptions of a database took, in milliseconds, oldest first, at most [`MEASURES_MAX`] of a class.

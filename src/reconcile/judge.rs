@@ -306,10 +306,13 @@ async fn nothing_to_delete(shared: &Shared, id: &DatabaseId, stored: &StoredSpec
     let event = Event::new(fleet, id, name, EventType::SpecAccepted, Time::from_ms(now_ms), data);
     let message = say(fleet, &Topic::Events(id.clone()), &event, now_ms);
     let prefix = Topic::Status(id.clone()).to_string(fleet).trim_end_matches("status").to_owned();
+    // It may have been there, and a store that was lost have told of it, before its record reached Swarm.
+    let besides = Topic::all_reports(id, &shared.options.known_hosts).map(|topic| topic.to_string(fleet));
+    let besides: Vec<String> = besides.collect();
     let id = id.clone();
     let written = shared.store.write(move |writer| {
         writer.forget_database(&id)?;
-        writer.clear_topics(&prefix, now_ms)?;
+        writer.clear_topics(&prefix, &besides, now_ms)?;
         writer.enqueue(&message)
     });
     written.await.map_err(Error::Store)

@@ -189,15 +189,11 @@ fn farewell(
     messages: &[OutMessage],
     now: Time,
 ) -> Result<(), Error> {
-    let said = writer.topics_said(prefix)?;
-    if said.is_empty() {
+    if writer.topics_said(prefix)?.is_empty() {
         return Ok(());
     }
     messages.iter().try_for_each(|message| writer.enqueue(message))?;
-    writer.clear_topics(prefix, now.ms())?;
-    // A store that was lost does not remember what it once said there.
-    let unknown = topics.iter().filter(|topic| !said.contains(topic));
-    unknown.map(|topic| OutMessage::clear(topic, now.ms())).try_for_each(|message| writer.enqueue(&message))
+    writer.clear_topics(prefix, topics, now.ms()).map(|_cleared| ())
 }
 
 /// The topics on which something was retained while the database lived, as its record tells.
@@ -208,8 +204,7 @@ pub fn retained_topics(fleet: &FleetId, record: &Record) -> Vec<String> {
     let of_instances = instances.flat_map(|instance| {
         [Topic::InstanceState(id.clone(), instance.clone()), Topic::InstanceHealth(id.clone(), instance)]
     });
-    let own = [Topic::Status(id.clone()), Topic::Plan(id.clone()), Topic::Health(id.clone())];
-    own.into_iter().chain(of_instances).map(|topic| topic.to_string(fleet)).collect()
+    Topic::reports(id).into_iter().chain(of_instances).map(|topic| topic.to_string(fleet)).collect()
 }
 
 /// The plan, unless it is the one that was last said.

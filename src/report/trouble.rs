@@ -35,14 +35,16 @@ const KNOWN: &[Known] = &[
         words: &["host-mode port already in use"],
         reason: "PortInUse",
         hint: "another service of the Swarm has the port (`docker service ls`): remove that one, or publish the spec with \
-               another port (0 lets pgmoor choose)",
+               another port (0 lets pgmoor choose); etcd's own ports are `etcd_client_port` and `etcd_peer_port` of the \
+               configuration",
         thing: None,
     },
     Known {
         words: &["address already in use", "port is already allocated"],
         reason: "PortInUse",
         hint: "something outside Swarm listens on port {}: find it with `ss -ltnp` and stop it, or publish the spec with \
-               another port (0 lets pgmoor choose)",
+               another port (0 lets pgmoor choose); etcd's own ports are `etcd_client_port` and `etcd_peer_port` of the \
+               configuration",
         thing: Some(("0.0.0.0:", "that is named")),
     },
     Known {

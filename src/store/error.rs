@@ -1,6 +1,6 @@
 //! Why the store did not do what it was asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A result of the store.
@@ -18,7 +18,7 @@ pub enum Error {
         #[source]
         source: Arc<std::io::Error>,
     },
-    /// The file cannot be opened or its permissions cannot be set.
+    /// The file cannot be made or opened, or its permissions cannot be set.
     #[error("cannot open the store {}", path.display())]
     File {
         /// The file.
@@ -145,6 +145,11 @@ pub enum Error {
 }
 
 impl Error {
+    pub(super) fn file(path: &Path) -> impl Fn(std::io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { path: path.clone(), source: Arc::new(source) }
+    }
+
     pub(super) fn read(table: &'static str) -> impl Fn(redb::Error) -> Self {
         move |source| Self::Read { table, source: Arc::new(source) }
     }

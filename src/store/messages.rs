@@ -81,12 +81,14 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Clears every retained topic of ours that begins with `prefix` and gives how many there were.
+    /// Clears every retained topic of ours that begins with `prefix`, and those of `besides`, on which a store that was
+    /// lost may have said something; gives how many there were.
     ///
     /// # Errors
     /// The store cannot be read or written.
-    pub fn clear_topics(&mut self, prefix: &str, now_ms: i64) -> Result<usize> {
-        let topics = self.topics_said(prefix)?;
+    pub fn clear_topics(&mut self, prefix: &str, besides: &[String], now_ms: i64) -> Result<usize> {
+        let mut topics = self.topics_said(prefix)?;
+        topics.extend(besides.iter().cloned());
         for topic in &topics {
             self.enqueue(&OutMessage::clear(topic.clone(), now_ms))?;
         }

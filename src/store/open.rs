@@ -1,11 +1,12 @@
 //! Opening the file: directory and permissions, the lock, the schema's version, the fleet, the epoch.
 //!
-//! Invariants: the file is 0600, and a directory that we make is 0700; a file of a newer schema or of another fleet is
-//! refused before anything is changed in it; every start takes a higher epoch than any start before it.
+//! Invariants: the file is 0600, and a directory that we make is 0700; it has its name only once all of it is on the
+//! disk; a file of a newer schema or of another fleet is refused before anything is changed in it; every start takes a
+//! higher epoch than any start before it.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,12 +39,14 @@ const EPOCH_KEY: &[u8] = b"epoch";
 
 /// Opens or makes the file.
 pub(super) fn file(path: &Path) -> Result<redb::Database> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|source| Error::Directory { path: directory.to_owned(), source: Arc::new(source) })?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|source| Error::Directory { path: directory.to_owned(), source: Arc::new(source) })?;
+    if !path.try_exists().map_err(Error::file(path))? {
+        make(directory, path)?;
     }
     let mut tries = 0;
     loop {
@@ -53,6 +56,41 @@ pub(super) fn file(path: &Path) -> Result<redb::Database> {
             Err(redb::DatabaseError::DatabaseAlreadyOpen) if tries < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(Error::InUse { path: path.to_owned() }),
             Err(source) => return Err(Error::Open { path: path.to_owned(), source: Arc::new(source.into()) }),
+        }
+    }
+}
+
+/// Makes the file under another name, and gives it its own when it is whole: redb refuses for ever what a power cut
+/// leaves of a file that was just being made.
+fn make(directory: &Path, path: &Path) -> Result<()> {
+    let locked = lock(directory, path)?;
+    // Who had the lock before may have made it.
+    if path.try_exists().map_err(Error::file(path))? {
+        return Ok(());
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let file = private_file(&new)?;
+    // What a start that was cut off left.
+    file.set_len(0).map_err(Error::file(&new))?;
+    let database = builder().create_file(file);
+    drop(database.map_err(|source| Error::Open { path: new.clone(), source: Arc::new(source.into()) })?);
+    let placed = File::open(&new).and_then(|file| file.sync_all()).and_then(|()| std::fs::rename(&new, path));
+    placed.and_then(|()| locked.sync_all()).map_err(Error::file(path))
+}
+
+/// The directory, locked as long as the answer lives: one process makes the file.
+fn lock(directory: &Path, path: &Path) -> Result<File> {
+    let opened = File::open(directory).map_err(Error::file(directory))?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match opened.try_lock() {
+            Ok(()) => return Ok(opened),
+            Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(Error::file(directory)(source)),
         }
     }
 }
@@ -75,12 +113,11 @@ fn builder() -> redb::Builder {
 }
 
 fn private_file(path: &Path) -> Result<File> {
-    let failed = |source| Error::File { path: path.to_owned(), source: Arc::new(source) };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(path).map_err(failed)?;
+    let file = options.open(path).map_err(Error::file(path))?;
     // The mode above counts only for a new file.
-    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(Error::file(path))?;
     Ok(file)
 }
 

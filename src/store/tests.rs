@@ -109,6 +109,33 @@ async fn the_file_is_private_and_held_by_one() {
     second.join().unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_first_start_that_was_cut_off_is_begun_anew() {
+    let place = Place::new();
+    let new = place.file().with_extension("redb.new");
+    std::fs::create_dir(place.directory.path().join("state")).unwrap();
+    std::fs::write(&new, [7; 9000]).unwrap();
+    let store = place.open();
+    assert_eq!((store.epoch(), mode(&place.file()), new.exists()), (1, 0o600, false));
+    drop(store);
+    // Beside a file that is there, nothing is begun.
+    std::fs::write(&new, [7; 9000]).unwrap();
+    assert_eq!((place.open().epoch(), new.exists()), (2, true));
+}
+
+#[test]
+fn processes_that_start_at_once_make_one_file() {
+    let place = Place::new();
+    let start = || {
+        let file = place.file();
+        std::thread::spawn(move || Store::open(&file, &Options::new(fleet())).map(|store| store.epoch()))
+    };
+    let started: Vec<_> = (0..4).map(|_| start()).collect();
+    let mut epochs: Vec<u64> = started.into_iter().map(|start| start.join().unwrap().unwrap()).collect();
+    epochs.sort_unstable();
+    assert_eq!(epochs, [1, 2, 3, 4]);
+}
+
 #[test]
 fn a_newer_file_and_another_fleets_file_are_refused_unchanged() {
     let open = |fleet: &FleetId, migrations: &[open::Migration], path: &Path| {
@@ -270,7 +297,7 @@ async fn what_was_said_is_said_again_and_what_was_cleared_is_forgotten() {
         store.write(move |w| w.message_done(seq)).await.unwrap();
     }
     assert_eq!(waiting(&store), []);
-    assert_eq!(store.write(|w| w.clear_topics("db/a/", 0)).await.unwrap(), 2);
+    assert_eq!(store.write(|w| w.clear_topics("db/a/", &[], 0)).await.unwrap(), 2);
     say(&store, OutMessage::retained("db/ab/status", "2", 0)).await;
     let said = store.write(|w| w.say_all_again(10_999)).await.unwrap();
     assert_eq!(said, 1, "one waits already, one is left");

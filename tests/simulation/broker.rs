@@ -18,6 +18,7 @@ use pgmoor::mqtt::{AckToken, Delivery, Error, LinkState, Message, Properties, Re
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::acks::Acks;
 use crate::dice::Dice;
 use crate::planted::Plant;
 use crate::trace::Trace;
@@ -137,6 +138,11 @@ impl Broker {
         state.saved = state.retained.clone();
     }
 
+    /// What it would retain on a topic if it came back as it last saved.
+    pub(crate) fn saved(&self, topic: &str) -> Option<Vec<u8>> {
+        self.state().saved.get(topic).cloned()
+    }
+
     /// It goes down, and forgets what it will not know afterwards.
     pub(crate) fn down(&self, memory: Memory) {
         let mut state = self.state();
@@ -224,14 +230,15 @@ pub(crate) struct Link {
     outward: Showing,
     seen: Arc<Mutex<BTreeSet<DatabaseId>>>,
     will: (String, Vec<u8>),
+    acks: Acks,
     plant: Plant,
 }
 
 impl Link {
     /// Not connected yet. `will`: what the broker publishes when it loses this daemon.
-    pub(crate) fn new(broker: Broker, will: (String, Vec<u8>), plant: Plant) -> Self {
+    pub(crate) fn new(broker: Broker, will: (String, Vec<u8>), acks: Acks, plant: Plant) -> Self {
         let (inward, outward) = (Showing::default(), Showing::default());
-        Self { broker, inward, outward, seen: Arc::default(), will, plant }
+        Self { broker, inward, outward, seen: Arc::default(), will, acks, plant }
     }
 
     /// Connects, delivers, and connects again, until `stop`.
@@ -355,6 +362,9 @@ impl Link {
                 retain: queued.retain && self.plant != Plant::ReplayIsNews,
                 properties: Properties::default(),
             };
+            if self.plant == Plant::AckBeforeCommit {
+                self.acknowledge(token);
+            }
             if deliveries.send(Delivery { message, ack: token }).await.is_err() {
                 return;
             }
@@ -363,12 +373,16 @@ impl Link {
 
     fn acknowledge(&self, token: AckToken) {
         let mut state = self.broker.state();
-        if state.connected == Some(token.epoch())
+        let present = state.connected == Some(token.epoch());
+        let mut taken = Vec::new();
+        if (present || self.plant == Plant::StaleEpoch)
             && let Some(session) = &mut state.session
         {
+            taken.extend(session.iter().filter(|queued| queued.sent == Some(token.number())).cloned());
             session.retain(|queued| queued.sent != Some(token.number()));
         }
         drop(state);
+        taken.iter().for_each(|taken| self.acks.acknowledged(&taken.topic, &taken.payload));
         self.broker.wake.notify_waiters();
     }
 

@@ -28,6 +28,8 @@ struct Inner {
     syncs: u64,
     failure: Option<(u64, Failure)>,
     full: bool,
+    /// Whether the file has its name: until it is whole it has another, and is begun anew by the next start.
+    named: bool,
     /// The opening that may use the file; older ones belong to processes that are dead.
     opening: u64,
 }
@@ -60,8 +62,17 @@ impl Disk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process opens the file.
-    pub(crate) fn open(&self) -> Opened {
+    /// A process opens the file, and makes it where it is not whole, as `store::open` does on a real disk.
+    pub(crate) fn open(&self) -> Result<Opened, redb::DatabaseError> {
+        if !self.inner().named {
+            self.wipe();
+            drop(redb::Database::builder().create_with_backend(self.opened())?);
+            self.inner().named = true;
+        }
+        Ok(self.opened())
+    }
+
+    fn opened(&self) -> Opened {
         let mut inner = self.inner();
         inner.opening += 1;
         Opened { disk: self.clone(), opening: inner.opening }
@@ -93,10 +104,18 @@ impl Disk {
         inner.durable = file;
     }
 
+    /// A disk as it would be found if the power went now, and nothing that waits for a sync had reached it.
+    pub(crate) fn at_worst(&self) -> Self {
+        let inner = self.inner();
+        let (durable, cached) = (inner.durable.clone(), inner.durable.clone());
+        Self(Arc::new(Mutex::new(Inner { durable, cached, named: inner.named, ..Inner::default() })))
+    }
+
     /// The file is lost.
     pub(crate) fn wipe(&self) {
         let mut inner = self.inner();
         inner.opening += 1;
+        inner.named = false;
         inner.durable.clear();
         inner.cached.clear();
         inner.unsynced.clear();

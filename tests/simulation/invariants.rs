@@ -24,6 +24,8 @@ pub(crate) enum Invariant {
     OursAlone,
     /// What a user wrote stays, and so does a password.
     NothingLost,
+    /// What the broker was told is taken is on the disk (rule 5).
+    AckedIsDurable,
     /// Once the faults have stopped, the world becomes what was asked for.
     Converges,
     /// And then nothing is done any more: the plan is empty.
@@ -108,7 +110,7 @@ fn clusters<'a>(look: &'a Look, database: &str) -> impl Iterator<Item = (&'a str
 }
 
 fn passwords(site: &Site, look: &Look, memory: &mut Memory) {
-    for (database, wish) in site.words.all() {
+    for (database, wish) in site.words.all().into_iter().filter(|(_, wish)| !wish.purged) {
         for (path, cluster) in clusters(look, &database) {
             let (system_id, known) =
                 memory.clusters.entry(database.clone()).or_insert_with(|| (cluster.system_id.clone(), BTreeMap::new()));

@@ -1,11 +1,12 @@
 //! The simulation: the real services of the daemon on a simulated broker, Swarm, host, Patroni, Postgres, clock and
 //! disk, under paused time and one seed.
 //!
-//! `SIM_SEEDS` says how many seeds are run (8), `SIM_FIRST` where they begin (0), `SIM_SEED` runs one and prints its
-//! trace. The same seed gives the same trace.
+//! `SIM_SEEDS` says how many seeds are run (200), `SIM_FIRST` where they begin (0), `SIM_SEED` runs one and prints its
+//! trace and its log. The same seed gives the same trace.
 
 #![cfg(test)]
 
+mod acks;
 mod broker;
 mod clock;
 mod commits;
@@ -16,6 +17,7 @@ mod planted;
 mod site;
 mod story;
 mod trace;
+mod user;
 mod weather;
 mod words;
 
@@ -23,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use planted::Plant;
-use story::Outcome;
+use story::{Lean, Outcome};
 
 /// A number from the environment.
 #[expect(clippy::disallowed_methods, reason = "what to simulate is said on the command line of the test")]
@@ -32,7 +34,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Seeds of a run when nobody says how many.
-const SEEDS: u64 = 8;
+const SEEDS: u64 = 200;
 /// Seeds that a search gives at most, where one would do and where all count.
 const FIRST: usize = 1;
 const SOME: usize = 3;
@@ -40,7 +42,7 @@ const SOME: usize = 3;
 /// Runs seeds on all processors until `enough` were found that `wanted` takes an interest in; gives them in order.
 fn search(
     seeds: std::ops::Range<u64>,
-    plant: Plant,
+    (plant, lean): (Plant, Lean),
     enough: usize,
     wanted: impl Fn(u64, &Outcome) -> bool + Sync,
 ) -> Vec<(u64, Outcome)> {
@@ -55,7 +57,7 @@ fn search(
                     if seed >= seeds.end || found_so_far >= enough {
                         return;
                     }
-                    let outcome = story::run(seed, plant);
+                    let outcome = story::run(seed, plant, lean);
                     if wanted(seed, &outcome) {
                         found.lock().unwrap_or_else(PoisonError::into_inner).push((seed, outcome));
                     }
@@ -71,14 +73,16 @@ fn search(
 #[test]
 fn every_seed_keeps_every_promise() {
     if let Some(seed) = number("SIM_SEED") {
-        let outcome = story::run(seed, Plant::None);
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).without_time();
+        log.init();
+        let outcome = story::run(seed, Plant::None, Lean::Nothing);
         println!("{}", outcome.trace.join("\n"));
         assert!(outcome.breaches.is_empty(), "seed {seed}: {:#?}", outcome.breaches);
         return;
     }
     let first = number("SIM_FIRST").unwrap_or(0);
     let seeds = first..first + number("SIM_SEEDS").unwrap_or(SEEDS);
-    let failed = search(seeds, Plant::None, SOME, |_, outcome| !outcome.breaches.is_empty());
+    let failed = search(seeds, (Plant::None, Lean::Nothing), SOME, |_, outcome| !outcome.breaches.is_empty());
     for (seed, outcome) in &failed {
         println!(
             "{}\n== seed {seed}: {:#?}\n== again: SIM_SEED={seed} cargo nextest run --test simulation every_seed\n",
@@ -92,7 +96,8 @@ fn every_seed_keeps_every_promise() {
 #[test]
 fn a_seed_replays_exactly() {
     for seed in 0..6 {
-        let (first, second) = (story::run(seed, Plant::None), story::run(seed, Plant::None));
+        let (first, second) =
+            (story::run(seed, Plant::None, Lean::Nothing), story::run(seed, Plant::None, Lean::Nothing));
         let differs = first.trace.iter().zip(&second.trace).position(|(one, other)| one != other);
         let around = differs.map(|at| (first.trace.get(at), second.trace.get(at)));
         assert_eq!(differs, None, "seed {seed}: {around:?}");

@@ -14,6 +14,7 @@ use pgmoor::drivers::{Drivers, Error, Result};
 use pgmoor::model::service::ServiceAttributes;
 
 use crate::invariants::Invariant;
+use crate::story::Lean;
 use crate::{FIRST, search, story};
 
 /// A mistake.
@@ -27,13 +28,17 @@ pub(crate) enum Plant {
     NoMountCheck,
     /// What the broker replays from an older time is taken for news (rule 9).
     ReplayIsNews,
+    /// A message is acknowledged when it comes, not when it is on the disk (rule 5).
+    AckBeforeCommit,
+    /// An acknowledgement that belongs to an earlier connection is let through to this one.
+    StaleEpoch,
 }
 
 /// The drivers of a daemon with a mistake.
 pub(crate) fn drivers(world: &World, plant: Plant) -> Drivers {
     let drivers = world.drivers();
     match plant {
-        Plant::None | Plant::ReplayIsNews => drivers,
+        Plant::None | Plant::ReplayIsNews | Plant::AckBeforeCommit | Plant::StaleEpoch => drivers,
         Plant::TimeoutIsAbsence | Plant::NoMountCheck => {
             let swarm = Arc::new(Mistaken { swarm: Arc::clone(&drivers.swarm), plant });
             Drivers { swarm, ..drivers }
@@ -142,10 +147,10 @@ impl Swarm for Mistaken {
 
 /// Runs seeds until the mistake is found, and says by which promise. A seed that fails without the mistake as well proves
 /// nothing about it and does not count.
-fn found_by(plant: Plant, promises: &[Invariant], seeds: u64) {
-    let found = search(0..seeds, plant, FIRST, |seed, outcome| {
+fn found_by(plant: Plant, lean: Lean, promises: &[Invariant], seeds: u64) {
+    let found = search(0..seeds, (plant, lean), FIRST, |seed, outcome| {
         promises.iter().any(|promise| outcome.breaches.contains_key(promise))
-            && story::run(seed, Plant::None).breaches.is_empty()
+            && story::run(seed, Plant::None, lean).breaches.is_empty()
     });
     assert!(!found.is_empty(), "{plant:?} is not found by {promises:?} in {seeds} seeds");
     for (seed, outcome) in found {
@@ -155,15 +160,25 @@ fn found_by(plant: Plant, promises: &[Invariant], seeds: u64) {
 
 #[test]
 fn a_timeout_read_as_absence_is_found() {
-    found_by(Plant::TimeoutIsAbsence, &[Invariant::OnePostgres], 400);
+    found_by(Plant::TimeoutIsAbsence, Lean::Nothing, &[Invariant::OnePostgres], 100);
 }
 
 #[test]
 fn a_service_made_again_without_asking_the_host_is_found() {
-    found_by(Plant::NoMountCheck, &[Invariant::OnePostgres], 400);
+    found_by(Plant::NoMountCheck, Lean::Nothing, &[Invariant::OnePostgres], 100);
 }
 
 #[test]
 fn a_replay_from_an_older_time_taken_for_news_is_found() {
-    found_by(Plant::ReplayIsNews, &[Invariant::Converges], 400);
+    found_by(Plant::ReplayIsNews, Lean::Rewind, &[Invariant::Converges], 100);
+}
+
+#[test]
+fn an_acknowledgement_before_the_commit_is_found() {
+    found_by(Plant::AckBeforeCommit, Lean::Nothing, &[Invariant::AckedIsDurable], 50);
+}
+
+#[test]
+fn an_acknowledgement_of_a_stale_epoch_is_found() {
+    found_by(Plant::StaleEpoch, Lean::Line, &[Invariant::AckedIsDurable], 100);
 }

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::acks::Acks;
 use crate::broker::{Broker, Link};
 use crate::clock::{JumpingClock, START_MS};
 use crate::dice::Dice;
@@ -180,6 +181,18 @@ impl Site {
         observed == self.words.of(database).spec.map(|spec| Digest::of_bytes(spec.as_bytes()))
     }
 
+    /// What is said of each database, for whoever looks into a run that did not end well.
+    pub(crate) fn told(&self) -> String {
+        let topics = DATABASES.iter().flat_map(|database| {
+            ["status", "plan"].map(|document| self.topic(&format!("databases/{database}/{document}")))
+        });
+        let told = topics.filter_map(|topic| {
+            let payload = self.broker.retained(&topic)?;
+            Some(format!("{topic} {}", String::from_utf8_lossy(&payload)))
+        });
+        told.collect::<Vec<_>>().join("\n")
+    }
+
     /// From now on deleted data may be purged, so it need not be there any more.
     pub(crate) fn allow_purge(&self) {
         self.purging.store(true, Ordering::SeqCst);
@@ -203,7 +216,8 @@ impl Site {
     async fn serve(&self, stop: CancellationToken) -> Result<(), String> {
         let fleet = FleetId::parse(FLEET).map_err(|error| error.to_string())?;
         let options = store::Options { commits: Commits::AtOnce, ..store::Options::new(fleet.clone()) };
-        let store = Store::on(self.disk.open(), &options).map_err(|error| chain(&error))?;
+        let file = self.disk.open().map_err(|error| chain(&error))?;
+        let store = Store::on(file, &options).map_err(|error| chain(&error))?;
         self.epoch.store(store.epoch(), Ordering::SeqCst);
         let controller = ControllerId::parse(HOST).map_err(|error| error.to_string())?;
         let will = Availability {
@@ -228,7 +242,8 @@ impl Site {
             clock: self.clock.clone(),
             random: self.random.clone(),
         };
-        let link = Link::new(self.broker.clone(), will, self.plant);
+        let acks = Acks::new(base.fleet.clone(), self.disk.clone(), self.breaches.clone());
+        let link = Link::new(self.broker.clone(), will, acks, self.plant);
         let (sender, deliveries) = mpsc::channel(256);
         let mut supervisor = Supervisor::new(supervisor::Options::default(), base.clock.clone(), base.random.clone());
         let lines = Lines {

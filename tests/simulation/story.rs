@@ -11,7 +11,7 @@ use crate::disk::Failure;
 use crate::invariants::{self, Invariant, always, unsettled};
 use crate::planted::Plant;
 use crate::site::{DATABASES, Daemon, Manner, Site};
-use crate::words::Word;
+use crate::words::{DELETE, Word};
 
 /// Once the faults have stopped, all must be as asked within this: the longest deadline of a step, and the longest
 /// back-off after it, twice.
@@ -30,8 +30,19 @@ pub(crate) struct Outcome {
     pub(crate) trace: Vec<String>,
 }
 
+/// What a run has more of, where a promise is to be tried hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lean {
+    /// Of nothing.
+    Nothing,
+    /// A line that breaks while something is looked into.
+    Line,
+    /// A broker that comes back with an older memory.
+    Rewind,
+}
+
 /// Runs one seed.
-pub(crate) fn run(seed: u64, plant: Plant) -> Outcome {
+pub(crate) fn run(seed: u64, plant: Plant, lean: Lean) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let dice = Dice::new(seed, 0);
@@ -46,6 +57,7 @@ pub(crate) fn run(seed: u64, plant: Plant) -> Outcome {
             dice,
             daemon: None,
             memory: invariants::Memory::default(),
+            lean,
             numbered: seed.is_multiple_of(2),
             counter: 0,
             rewound: false,
@@ -56,14 +68,17 @@ pub(crate) fn run(seed: u64, plant: Plant) -> Outcome {
     })
 }
 
-struct Story {
-    site: Site,
-    dice: Dice,
+/// A run as it goes on.
+pub(crate) struct Story {
+    pub(crate) site: Site,
+    pub(crate) dice: Dice,
     daemon: Option<Daemon>,
     memory: invariants::Memory,
+    lean: Lean,
     /// Whether specs carry a generation.
-    numbered: bool,
-    counter: u64,
+    pub(crate) numbered: bool,
+    /// Numbers what the user says.
+    pub(crate) counter: u64,
     /// The broker once came back with an older memory.
     rewound: bool,
     /// The store was lost once.
@@ -109,115 +124,38 @@ impl Story {
         }
     }
 
-    fn database(&self) -> &'static str {
+    /// The one that is spoken of next.
+    pub(crate) fn database(&self) -> &'static str {
         // The first is spoken of more often, so that more happens to one.
         DATABASES.get(usize::from(self.dice.percent(30))).copied().unwrap_or("crm")
     }
 
     async fn act(&mut self) {
+        if self.lean != Lean::Nothing && self.dice.percent(50) {
+            return if self.lean == Lean::Line { self.broken_line().await } else { self.rewind().await };
+        }
         match self.dice.below(100) {
             0..=24 => self.speak(),
-            25..=34 => {
+            25..=30 => {
                 self.speak();
                 self.pass(self.dice.time(0, 60)).await;
                 self.kill().await;
             }
-            35..=42 => self.kill().await,
+            31..=35 => {
+                self.speak();
+                self.pass(self.dice.time(0, 60)).await;
+                self.site.broker.cut();
+            }
+            36..=42 => self.kill().await,
             43..=46 => self.lose_store().await,
             47..=50 => self.power_cut().await,
-            51..=62 => self.broker().await,
-            63..=72 => self.drift(),
-            73..=82 => self.cut_off().await,
-            83..=87 => self.jump(),
-            88..=92 => self.disk().await,
+            51..=60 => self.broker().await,
+            61..=71 => self.drift(),
+            72..=81 => self.cut_off().await,
+            82..=86 => self.jump(),
+            87..=91 => self.disk().await,
+            92..=95 => self.command(),
             _ => self.write_row(),
-        }
-    }
-
-    // ---- the user ----
-
-    fn publish(&mut self, database: &str, payload: &[u8], word: Word) {
-        let topic = self.site.topic(&format!("databases/{database}/spec"));
-        self.site.trace.say(format!("user: {database} {}", String::from_utf8_lossy(payload)));
-        if self.dice.percent(25) {
-            self.site.trace.say("the broker saves");
-            self.site.broker.save();
-        }
-        let bad = matches!(word, Word::Bad(_));
-        self.site.words.say(database, word);
-        if bad && !self.site.observed(database) {
-            // It takes the place of the good one before it, which nobody has judged yet.
-            self.site.words.change(database, |wish| wish.uncertain = true);
-        }
-        self.site.broker.publish(&topic, payload, true);
-        if !self.site.broker.has_session() && payload.is_empty() {
-            // Nobody is told of it later: the daemon sees only that the broker has no spec, which is no delete.
-            self.site.words.change(database, |wish| wish.uncertain = true);
-        }
-    }
-
-    fn speak(&mut self) {
-        let database = self.database();
-        match self.dice.below(100) {
-            0..=54 => {
-                let spec = self.spec(database);
-                self.publish(database, spec.as_bytes(), Word::Good(spec.clone()));
-            }
-            55..=64 => {
-                self.counter += 1;
-                let bad =
-                    format!(r#"{{"database_name": "app", "port": 70000, "client_token": "bad-{}"}}"#, self.counter);
-                self.publish(database, bad.as_bytes(), Word::Bad(bad.clone()));
-            }
-            65..=79 => self.publish(database, br#"{"deleted": true}"#, Word::Delete),
-            80..=91 => self.publish(database, b"", Word::Clear),
-            _ => {
-                let topic = self.site.topic(&format!("databases/{database}/spec"));
-                if self.site.broker.retained(&topic).is_some() {
-                    self.site.trace.say(format!("user: {database} an empty publish that is not retained"));
-                    self.site.broker.publish(&topic, b"", false);
-                }
-            }
-        }
-    }
-
-    /// A good spec: a new one, or one from before.
-    fn spec(&mut self, database: &str) -> String {
-        if let Some(spec) = self.site.words.of(database).spec.filter(|_| !self.numbered && self.dice.percent(10)) {
-            return spec;
-        }
-        self.counter += 1;
-        let number = self.counter;
-        let mut users = r#"{"username": "app", "db_owner": true, "attributes": ["LOGIN"]}"#.to_owned();
-        if self.dice.percent(50) {
-            users += &format!(r#", {{"username": "u{}", "attributes": ["LOGIN"]}}"#, number % 3);
-        }
-        let mut fields = vec![
-            r#""database_name": "app""#.to_owned(),
-            r#""memory": "256MiB""#.to_owned(),
-            format!(r#""database_users": [{users}]"#),
-            format!(r#""postgresql_conf": {{"work_mem": "{}MB"}}"#, 4 + number),
-        ];
-        if self.dice.percent(30) {
-            let port = if self.dice.percent(50) { 0 } else { 15_000 + number };
-            fields.push(format!(r#""port": {port}"#));
-        }
-        if self.numbered {
-            fields.push(format!(r#""generation": {number}"#));
-        }
-        format!("{{{}}}", fields.join(", "))
-    }
-
-    fn write_row(&mut self) {
-        let database = self.database();
-        self.counter += 1;
-        let row = format!("row {}", self.counter);
-        let name = format!("postgres-{database}-n1-");
-        let look = self.site.world.look();
-        let Some(service) = look.services.keys().find(|service| service.starts_with(&name)) else { return };
-        if self.site.world.write_row(service, "app", &row) {
-            self.site.trace.say(format!("user: writes {row} to {database}"));
-            self.site.words.change(database, |wish| wish.rows.push(row));
         }
     }
 
@@ -266,12 +204,17 @@ impl Story {
         self.site.disk.wipe();
         // What was acknowledged and stood in the store alone: anything but the spec that the broker still holds.
         let (broker, words, rewound) = (self.site.broker.clone(), self.site.words.clone(), self.rewound);
+        let records = self.site.world.look().configs;
         self.forget(|topic| {
             let retained = broker.retained(topic);
-            let wish = DATABASES.iter().find(|database| topic.contains(&format!("/{database}/"))).map(|d| words.of(d));
-            let says = match wish.and_then(|wish| wish.word) {
+            let Some(database) = DATABASES.iter().find(|database| topic.contains(&format!("/{database}/"))) else {
+                return true;
+            };
+            // Nobody names the topic of a database without a record, and the broker's replay may be cut short.
+            let recorded = records.iter().any(|name| name.starts_with(&format!("pgmoor.db.{database}.")));
+            let says = match words.of(database).word.filter(|_| recorded) {
                 Some(Word::Good(spec)) => Some(spec.into_bytes()),
-                Some(Word::Delete) => Some(br#"{"deleted": true}"#.to_vec()),
+                Some(Word::Delete) => Some(DELETE.as_bytes().to_vec()),
                 Some(Word::Bad(_) | Word::Clear) | None => None,
             };
             rewound || says.is_none() || says != retained
@@ -300,6 +243,10 @@ impl Story {
             self.site.broker.save();
             return;
         }
+        self.broker_down(memory).await;
+    }
+
+    async fn broker_down(&mut self, memory: Memory) {
         self.site.trace.say(format!("the broker goes down, memory {memory:?}"));
         if memory != Memory::Kept {
             let unacknowledged = self.site.broker.unacknowledged();
@@ -307,10 +254,39 @@ impl Story {
             self.forget(|topic| away || lost || unacknowledged.contains(topic));
         }
         self.rewound |= memory == Memory::Older;
+        // A refused one that comes back is refused once more, and its verdict stands (docs/open-points.md).
+        if memory == Memory::Older {
+            let broker = self.site.broker.clone();
+            self.forget(|topic| broker.saved(topic).is_some_and(|spec| contains(&spec, "bad-")));
+        }
         self.site.broker.down(memory);
         self.pass(self.dice.time(0, 15_000)).await;
         self.site.trace.say("the broker is back");
         self.site.broker.up();
+    }
+
+    /// The line breaks while a cleared topic is looked at afresh, and more is said of the database meanwhile.
+    async fn broken_line(&mut self) {
+        let database = self.database();
+        if self.site.observed(database) && self.dice.percent(70) {
+            self.publish(database, b"", Word::Clear);
+        }
+        self.pass(self.dice.time(0, 60)).await;
+        self.site.trace.say("the line is cut");
+        self.site.broker.cut();
+        let spec = self.spec(database);
+        self.publish(database, spec.as_bytes(), Word::Good(spec.clone()));
+    }
+
+    /// A spec is superseded, and the broker comes back with what it had before.
+    async fn rewind(&mut self) {
+        let database = self.database();
+        self.site.trace.say("the broker saves");
+        self.site.broker.save();
+        let spec = self.spec(database);
+        self.publish(database, spec.as_bytes(), Word::Good(spec.clone()));
+        self.pass(self.dice.time(0, 20_000)).await;
+        self.broker_down(Memory::Older).await;
     }
 
     /// Somebody changes things by hand, or something crashes.
@@ -319,7 +295,7 @@ impl Story {
         let services: Vec<String> = look.services.keys().cloned().collect();
         let Some(service) = self.dice.one_of(&services).cloned() else { return };
         let world = &self.site.world;
-        let what = match self.dice.below(6) {
+        let what = match self.dice.below(8) {
             0 | 1 => format!("docker service rm {service}: {}", world.remove_service_by_hand(&service)),
             2 => {
                 let edited = world.edit_service(&service, |service| {
@@ -339,6 +315,11 @@ impl Story {
                 }
             }
             4 => format!("crash {service}: {}", world.crash(&service)),
+            5 => {
+                let patch = serde_json::json!({"postgresql": {"parameters": {"work_mem": "1MB"}}});
+                format!("patch the configuration of {service}: {}", world.patch_config_by_hand(&service, &patch))
+            }
+            6 => format!("alter role app in {service}: {}", world.alter_role_by_hand(&service, "app")),
             _ => {
                 let role = format!("u{}", self.dice.below(3));
                 format!("drop role {role} in {service}: {}", world.drop_role_by_hand(&service, &role))
@@ -350,6 +331,10 @@ impl Story {
     async fn cut_off(&mut self) {
         let systems = [System::Swarm, System::Host, System::Etcd, System::Patroni, System::Postgres];
         let Some(system) = self.dice.one_of(&systems).copied() else { return };
+        if self.dice.percent(40) {
+            self.limp(system).await;
+            return;
+        }
         self.site.trace.say(format!("{system:?} does not answer"));
         self.site.world.unreachable(system, true);
         self.pass(self.dice.time(500, 40_000)).await;
@@ -360,6 +345,18 @@ impl Story {
         }
         self.site.trace.say(format!("{system:?} answers again"));
         self.site.world.unreachable(system, false);
+    }
+
+    /// A system answers only now and then, just when there is something to do.
+    async fn limp(&mut self, system: System) {
+        self.site.trace.say(format!("{system:?} limps"));
+        self.site.weather.limp(Some(system));
+        if self.dice.percent(70) {
+            self.drift();
+        }
+        self.pass(self.dice.time(500, 20_000)).await;
+        self.site.trace.say(format!("{system:?} is well again"));
+        self.site.weather.limp(None);
     }
 
     fn jump(&mut self) {
@@ -404,13 +401,17 @@ impl Story {
         self.site.disk.fail_sync(0, Failure::Lost);
         self.site.broker.up();
         self.site.broker.calm();
+        if self.site.words.all().values().any(|wish| wish.asked_back) {
+            // What pgmoor still has to publish for its user is out by then.
+            self.pass(Duration::from_secs(10)).await;
+        }
         for (database, wish) in self.site.words.all() {
-            if !wish.uncertain {
+            if !wish.uncertain && !wish.asked_back {
                 continue;
             }
             match wish.spec {
                 Some(spec) => self.publish(&database, spec.as_bytes(), Word::Good(spec.clone())),
-                None => self.publish(&database, br#"{"deleted": true}"#, Word::Delete),
+                None => self.publish(&database, DELETE.as_bytes(), Word::Delete),
             }
         }
         self.pass(Duration::from_secs(1)).await;
@@ -420,7 +421,7 @@ impl Story {
         let mut waited = Duration::ZERO;
         while let Some(why) = unsettled(&self.site) {
             if waited >= CONVERGES_WITHIN {
-                self.site.breaches.found(Invariant::Converges, why);
+                self.site.breaches.found(Invariant::Converges, format!("{why}\n{}", self.site.told()));
                 return;
             }
             self.pass(Duration::from_secs(4)).await;
@@ -438,4 +439,8 @@ impl Story {
             self.site.breaches.found(Invariant::Converges, format!("it did not stay so: {why}"));
         }
     }
+}
+
+fn contains(payload: &[u8], text: &str) -> bool {
+    String::from_utf8_lossy(payload).contains(text)
 }

@@ -2,8 +2,8 @@
 //!
 //! A call may be slow, may not happen, or may happen without an answer. In calm weather none does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgmoor::drivers::fake::{CallSeen, Fate, Fates, Mishap, System};
@@ -50,6 +50,7 @@ const READS: [&str; 29] = [
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Weather {
     calm: Arc<AtomicBool>,
+    limps: Arc<Mutex<Option<System>>>,
     changes: Arc<AtomicU64>,
 }
 
@@ -57,6 +58,15 @@ impl Weather {
     /// Nothing goes wrong from now on.
     pub(crate) fn calm(&self) {
         self.calm.store(true, Ordering::SeqCst);
+    }
+
+    /// Of the calls of this system, and of no other, two in five get no answer.
+    pub(crate) fn limp(&self, system: Option<System>) {
+        *self.limps.lock().unwrap_or_else(PoisonError::into_inner) = system;
+    }
+
+    fn limps(&self, system: System) -> bool {
+        *self.limps.lock().unwrap_or_else(PoisonError::into_inner) == Some(system)
     }
 
     /// Calls so far that change something, purges aside.
@@ -75,12 +85,12 @@ pub(crate) struct Ruler {
 }
 
 impl Fates for Ruler {
-    fn of(&mut self, _system: System, call: &CallSeen) -> Fate {
+    fn of(&mut self, system: System, call: &CallSeen) -> Fate {
         let reads = READS.contains(&call.name);
         let fate = if self.weather.calm.load(Ordering::SeqCst) {
             Fate { before: self.dice.time(0, 3), ..Fate::default() }
         } else {
-            self.stormy(reads)
+            self.stormy(system, reads)
         };
         if !reads {
             // A purge comes when its time has come, however quiet it is.
@@ -95,13 +105,13 @@ impl Fates for Ruler {
 }
 
 impl Ruler {
-    fn stormy(&self, reads: bool) -> Fate {
+    fn stormy(&self, system: System, reads: bool) -> Fate {
         let mut fate = Fate { before: self.dice.time(0, 10), after: self.dice.time(0, 10), mishap: None };
         fate.mishap = match self.dice.below(100) {
             0..=2 => Some(Mishap::Lost),
             3 | 4 if !reads => Some(Mishap::Unheard),
             5 if !reads => Some(Mishap::Failed),
-            _ => None,
+            _ => (self.weather.limps(system) && self.dice.percent(40)).then_some(Mishap::Lost),
         };
         // One in four of those that get no answer takes its deadline to find that out.
         if fate.mishap == Some(Mishap::Lost) && self.dice.percent(25) {

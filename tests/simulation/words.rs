@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgmoor::runtime::SharedClock;
 
+/// The spec that deletes.
+pub(crate) const DELETE: &str = r#"{"deleted": true}"#;
+
 /// The last thing said of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -25,10 +28,16 @@ pub(crate) struct Wish {
     pub(crate) word: Option<Word>,
     /// The spec that shall hold; none: there shall be no such database.
     pub(crate) spec: Option<String>,
+    /// The good spec before that.
+    pub(crate) last: Option<String>,
     /// Wall times of the deletes, milliseconds.
     pub(crate) deletes: Vec<i64>,
     /// A fault may have lost the last word for good: its user says it again.
     pub(crate) uncertain: bool,
+    /// It was asked back, which pgmoor answers by publishing the spec: its user says the last word again.
+    pub(crate) asked_back: bool,
+    /// What was in the trash was to go at once: it need not be there any more.
+    pub(crate) purged: bool,
     /// The clock was set since: the grace period cannot be told from it any more.
     pub(crate) jumped: bool,
     /// What its user wrote and was told is there.
@@ -79,7 +88,7 @@ impl Words {
                 Word::Good(spec) => wish.spec = Some(spec.clone()),
                 Word::Bad(_) => {}
                 Word::Delete | Word::Clear => {
-                    wish.spec = None;
+                    wish.last = wish.spec.take().or_else(|| wish.last.take());
                     wish.deletes.push(now_ms);
                 }
             }
@@ -98,6 +107,6 @@ impl Words {
         // A record knows whole seconds.
         let oldest_ms = self.clock.now_ms() - i64::from(self.grace_s) * 1000 + 1000;
         let wish = self.of(database);
-        wish.deletes.iter().any(|at_ms| !purged || wish.jumped || *at_ms <= oldest_ms)
+        wish.deletes.iter().any(|at_ms| !purged || wish.purged || wish.jumped || *at_ms <= oldest_ms)
     }
 }

@@ -124,6 +124,27 @@ impl World {
         set.flatten().is_some()
     }
 
+    /// A superuser changes what a role may do, and its password, behind our back. False when it is not there.
+    pub fn alter_role_by_hand(&self, service: &str, role: &str) -> bool {
+        let state = &mut *self.state();
+        let Some(path) = state.instance_of(service).map(|instance| instance.pgdata.clone()) else { return false };
+        let Some(role) = state.files.cluster_mut(&path).and_then(|cluster| cluster.roles.get_mut(role)) else {
+            return false;
+        };
+        role.flags.createdb = !role.flags.createdb;
+        role.password = None;
+        true
+    }
+
+    /// Somebody patches the dynamic configuration at Patroni by hand (`patronictl edit-config`). False when no Patroni
+    /// runs there.
+    pub fn patch_config_by_hand(&self, service: &str, patch: &serde_json::Value) -> bool {
+        let state = &mut *self.state();
+        let running = state.containers.found(&Key::Name(service.to_owned())).find(|c| c.is_running());
+        let Some(id) = running.map(|container| container.id.clone()) else { return false };
+        state.with_instance(&id, |state, instance| state.patch_config(instance, patch)).unwrap_or(false)
+    }
+
     /// The host loses its power and comes back: every container has crashed, and Swarm starts them again.
     pub fn restart_host(&self) {
         let state = &mut *self.state();

@@ -394,6 +394,10 @@ impl State {
 
     /// A reload: what can change does, what cannot waits for a restart.
     pub(super) fn take_config_in(&mut self, instance: &mut Instance) {
+        // A cluster that is being made is not there to be started; it will be, with what is wanted then.
+        if matches!(instance.phase, Phase::InitDb(_)) {
+            return;
+        }
         if instance.server.is_none() {
             self.start_postgres(instance);
             return;

@@ -67,6 +67,9 @@ impl State {
     }
 
     fn restart_postgres(&mut self, instance: &mut Instance) -> Outcome<()> {
+        if matches!(instance.phase, Phase::InitDb(_)) {
+            return Err(Refusal::failed("503: the cluster is being made"));
+        }
         self.count("restart postgres", &instance.file.name);
         self.start_postgres(instance);
         match &instance.phase {

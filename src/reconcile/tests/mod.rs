@@ -1,6 +1,7 @@
 //! Passes over an in-memory world, with a hand in it that is not pgmoor's.
 
 mod drift;
+mod gone;
 mod hands_off;
 mod lost;
 mod site;
