@@ -11,6 +11,7 @@ use super::follow::{Goal, Waiter};
 use super::link::{Follow, Link};
 use super::output::plain;
 use super::{Context, Error, Exit, Out};
+use crate::contract::Code;
 use crate::contract::commands::{CONFIRM_DELETE, Nothing, PURGE, UNDELETE};
 use crate::contract::documents::{
     CommandOutcome, CommandResult, ConditionStatus, ConditionType, Event, EventType, Status,
@@ -108,7 +109,11 @@ pub(super) async fn confirm_delete(context: &Context<'_>, args: &ConfirmDelete, 
     let mut answers = Vec::new();
     for database in &databases {
         let answer = ask_on(context, &link, &Request::of(database, CONFIRM_DELETE, &Nothing {})?).await?;
-        answers.push((database, answer));
+        // Of those that nobody named, one may be done already, and its status not told anew yet.
+        let done = args.all && answer.faults.iter().any(|fault| fault.code == Code::NotFound);
+        if !done {
+            answers.push((database, answer));
+        }
     }
     link.close().await;
     let accepted = |answer: &CommandResult| answer.result == CommandOutcome::Accepted;

@@ -1,11 +1,11 @@
 //! The host: what it has, and whether it can work, on `hosts/{host}/status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::contract::documents::{Condition, DockerState, HealthDoc, HostInventory, HostStatus, Time, Trash};
 use crate::contract::topics::Topic;
-use crate::model::{DatabaseId, FleetId, Health, HostId};
+use crate::model::{DatabaseId, FleetId, Health, HostId, Scope};
 use crate::report;
 use crate::report::health::{Sample, Tracker};
 use crate::runtime::cadence;
@@ -101,6 +101,20 @@ impl HostReporter {
             here.iter().filter_map(|service| service.attributes.memory_reservation_bytes).sum();
         let instances = here.iter().filter(|service| service.attributes.labels.contains_key("pgmoor.instance")).count();
         inventory.instances = u32::try_from(instances).unwrap_or(u32::MAX);
+    }
+
+    /// Whether one of these came into the trash, or went out of it, since that was last said.
+    pub(super) fn trash_is_news(&self, scopes: &BTreeSet<Scope>) -> Result<bool> {
+        self.store.read(|reader| {
+            for scope in scopes {
+                let Scope::Database(id) = scope else { continue };
+                let kept = reader.record(id)?.is_some_and(|record| record.tombstone.is_some());
+                if kept != self.inventory.trash.contains_key(id) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
     }
 
     /// Deleted databases whose data is kept.

@@ -92,8 +92,9 @@ impl Monitor {
             // Bells that ring all the time do not put off the look at everything.
             let only = match due {
                 Ok(scopes) => {
-                    // What keeps the fleet's own services from running stands in the host's status.
-                    if scopes.contains(&Scope::Fleet) {
+                    // What keeps the fleet's own services from running, and what is in the trash, stands in the host's
+                    // status.
+                    if scopes.contains(&Scope::Fleet) || reporter.trash_is_news(&scopes)? {
                         reporter.look(&world, self.tick).await?;
                     }
                     Some(databases(scopes))

@@ -126,6 +126,7 @@ impl Pass {
         let gone = forgotten.await?;
         self.shared.trash_clock.forget(&view.id);
         tracing::info!(database = %view.id, "purged");
+        self.shared.changed.ring(scope);
         Ok(gone)
     }
 }

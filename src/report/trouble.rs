@@ -82,9 +82,10 @@ const KNOWN: &[Known] = &[
         thing: Some(("does not exist: ", "the directory")),
     },
     Known {
-        words: &["o space left on device"],
+        words: &["o space left on device", "% full"],
         reason: "DiskFull",
-        hint: "free space on the host's disk (`df -h`, `docker system df`); Postgres starts by itself then",
+        hint: "free space on the host's disk (`df -h`, `docker system df`); a Postgres that it stopped starts by itself \
+               then",
         thing: None,
     },
     Known {
@@ -189,9 +190,10 @@ fn named<'a>(words: &'a str, before: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    /// As Docker Engine 20.10.24 said it.
+    /// As Docker Engine 20.10.24 said it; of the disk as a host's health says it.
     const SEEN: &[(&str, &str, &str)] = &[
         ("No such image: pgmoor/nosuch:1", "ImageMissing", "pgmoor/nosuch:1"),
+        ("the disk of /var/lib/pgmoor is more than 95 % full", "DiskFull", "df -h"),
         ("no suitable node (insufficient resources on 1 node)", "InsufficientResources", "`memory`"),
         ("no suitable node (scheduling constraints not satisfied on 1 node)", "NodeGone", "docker node ls"),
         ("no suitable node (host-mode port already in use on 1 node)", "PortInUse", "docker service ls"),

@@ -66,8 +66,8 @@ fn past_plan(plan: &PastPlan, style: Style, text: &mut String) {
     for step in &plan.steps {
         let sign = match step.action {
             Action::Create => style.paint(Colour::Green, "+"),
-            Action::Update => style.paint(Colour::Yellow, "~"),
-            Action::Recreate => style.paint(Colour::Red, "-/+"),
+            Action::Update if step.disruption != Disruption::Replace => style.paint(Colour::Yellow, "~"),
+            Action::Update | Action::Recreate => style.paint(Colour::Red, "-/+"),
             Action::Delete => style.paint(Colour::Red, "-"),
         };
         let tries = if step.attempts > 1 { format!(", attempt {}", step.attempts) } else { String::new() };

@@ -144,21 +144,28 @@ fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a 
     (distance * 3 <= name.chars().count().max(3)).then_some(name)
 }
 
-/// How many letters must be put in, taken out or exchanged (Levenshtein), with case and `-` for `_` for free.
+/// How many letters must be put in, taken out, exchanged, or swapped with their neighbour (optimal string alignment), with
+/// case and `-` for `_` for free.
 fn edits(one: &str, other: &str) -> usize {
     let plain = |text: &str| -> Vec<char> { text.to_ascii_lowercase().replace('-', "_").chars().take(64).collect() };
     let (one, other) = (plain(one), plain(other));
+    let at = |text: &[char], index: Option<usize>| index.and_then(|index| text.get(index).copied());
+    let cell = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX);
+    let mut older: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.iter().enumerate() {
-        let mut diagonal = i;
+        let mut next = vec![i + 1];
         let mut left = i + 1;
-        let mut next = vec![left];
-        for (b, up) in other.iter().zip(row.iter().skip(1)) {
-            let best = (diagonal + usize::from(a != b)).min(left + 1).min(up + 1);
-            diagonal = *up;
-            left = best;
+        for (j, b) in other.iter().enumerate() {
+            let mut best = (cell(&row, j) + usize::from(a != b)).min(left + 1).min(cell(&row, j + 1) + 1);
+            let swapped = at(&one, i.checked_sub(1)) == Some(*b) && at(&other, j.checked_sub(1)) == Some(*a);
+            if swapped && let Some(before) = j.checked_sub(1) {
+                best = best.min(cell(&older, before) + 1);
+            }
             next.push(best);
+            left = best;
         }
+        older = row;
         row = next;
     }
     row.last().copied().unwrap_or(0)
@@ -172,10 +179,13 @@ mod tests {
     fn the_nearest_name_is_near() {
         let known = ["database_name", "database_users", "nodes", "port"];
         assert_eq!(nearest("databaseName", known.into_iter()), Some("database_name"));
-        assert_eq!(nearest("prot", known.into_iter()), None);
+        assert_eq!(nearest("prot", known.into_iter()), Some("port"));
+        assert_eq!(nearest("part", ["port", "trap"].into_iter()), Some("port"));
+        assert_eq!(nearest("tpro", known.into_iter()), None);
         assert_eq!(nearest("ports", known.into_iter()), Some("port"));
         assert_eq!(nearest("colour", known.into_iter()), None);
         assert_eq!(edits("kitten", "sitting"), 3);
         assert_eq!(edits("", "abc"), 3);
+        assert_eq!((edits("ab", "ba"), edits("prot", "port"), edits("cpsu", "cpus")), (1, 1, 1));
     }
 }

@@ -77,7 +77,8 @@ pub struct ExtraNetworkSpec {
     pub driver_opts: BTreeMap<String, String>,
 }
 
-/// Statements that run once, each list in one transaction.
+/// Statements that run once, each list in one transaction, as the superuser `pgmoor`: what they make is its own until they
+/// give it away (`ALTER TABLE … OWNER TO …`).
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptsSpec {
