@@ -37,6 +37,7 @@ fn approve(site: &Site, digest: &str) -> Value {
 #[test]
 fn a_restart_waits_for_its_approval_and_survives_the_daemon() {
     let mut site = Site::start(true);
+    site.daemon.expect_log(&["drift"]);
     site.apply("shop", &shop(""));
     let started = site.postmaster("shop");
 

@@ -86,6 +86,7 @@ fn a_store_or_a_brokers_memory_is_lost() {
     site.daemon.restart_broker(false);
     wait_condition(&site, "BrokerRewound", Some("SupersededSpecReplayed"));
     unharmed(&site, &before);
+    site.daemon.wait_gone(&site.id("gone"));
     assert_eq!(site.psql("shop", "SHOW work_mem"), "6MB");
     site.apply("shop", &shop("6MB"));
     wait_condition(&site, "BrokerRewound", None);

@@ -11,7 +11,6 @@ use crate::docker::docker;
 #[test]
 fn the_host_is_asked_first_and_gives_what_was_asked() {
     let site = Site::start(false);
-    site.daemon.expect_log(&[]);
     let volume = tempfile::tempdir_in("/var/tmp").unwrap();
     make_network(&site, "closed", false);
     make_network(&site, "open", true);

@@ -41,7 +41,6 @@ fn by_the_embedded_broker() {
 #[test]
 fn by_mosquitto() {
     let site = Site::start_guarded();
-    site.daemon.expect_log(&[]);
     let watcher = site.daemon.wire_as("watcher");
     site.apply("small", r#"{"template": "postgres"}"#);
     let started = site.postmaster("small");

@@ -15,7 +15,6 @@ const SHOP: &str = r#"{"database_name": "shop", "deletion_protection": false,
 #[test]
 fn what_is_deleted_goes_and_comes_back() {
     let site = Site::start(false);
-    site.daemon.expect_log(&[]);
     site.apply("shop", &SHOP.replace("false", "true"));
     site.psql("shop", "CREATE TABLE kept (x int); INSERT INTO kept VALUES (7)");
     let codes = site.refused("shop", r#"{"deleted": true}"#);

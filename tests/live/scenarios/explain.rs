@@ -36,6 +36,8 @@ impl Drop for Tag {
 #[test]
 fn what_is_missing_is_named_and_its_return_is_enough() {
     let site = Site::start(false);
+    // What cannot start is what this is about.
+    site.daemon.expect_log(&["step failed"]);
     let tag = Tag(format!("pgmoor-explain-{}:17.11", site.fleet));
     tag.put();
     let port = free_port();
