@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(why(&path), "its end is missing");
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert!(!why(&path).is_empty());
-        let mut flipped = whole.clone();
+        let mut flipped = whole;
         let at = flipped.len() - 6;
         flipped[at] ^= 1;
         fs::write(&path, flipped).unwrap();
