@@ -48,6 +48,7 @@ pub(crate) struct Broker {
 struct State {
     up: bool,
     calm: bool,
+    slow: bool,
     retained: BTreeMap<String, Vec<u8>>,
     saved: BTreeMap<String, Vec<u8>>,
     session: Option<VecDeque<Queued>>,
@@ -82,6 +83,16 @@ impl Broker {
     /// From now on nothing goes wrong.
     pub(crate) fn calm(&self) {
         self.state().calm = true;
+    }
+
+    /// From now on fresh looks at a topic take longer than a line takes to break and come back.
+    pub(crate) fn look_slowly(&self) {
+        self.state().slow = true;
+    }
+
+    fn looks_slowly(&self) -> bool {
+        let state = self.state();
+        state.slow && !state.calm
     }
 
     fn mishap(&self, percent: u64) -> bool {
@@ -477,7 +488,8 @@ impl Outward for Link {
 #[async_trait]
 impl Confirm for Link {
     async fn retained(&self, topic: &Topic) -> Retained {
-        tokio::time::sleep(self.broker.dice.time(1, 50)).await;
+        let (from_ms, to_ms) = if self.broker.looks_slowly() { (400, 1500) } else { (1, 50) };
+        tokio::time::sleep(self.broker.dice.time(from_ms, to_ms)).await;
         if !self.broker.state().up || self.broker.mishap(10) {
             return Retained::Unknown;
         }

@@ -265,17 +265,20 @@ impl Story {
         self.site.broker.up();
     }
 
-    /// The line breaks while a cleared topic is looked at afresh, and more is said of the database meanwhile.
+    /// The line breaks while a cleared topic is looked at afresh, and more is said of the database before it is back.
     async fn broken_line(&mut self) {
         let database = self.database();
-        if self.site.observed(database) && self.dice.percent(70) {
+        self.site.broker.look_slowly();
+        if self.site.observed(database) {
             self.publish(database, b"", Word::Clear);
         }
         self.pass(self.dice.time(0, 60)).await;
         self.site.trace.say("the line is cut");
         self.site.broker.cut();
-        let spec = self.spec(database);
-        self.publish(database, spec.as_bytes(), Word::Good(spec.clone()));
+        for _ in 0..=self.dice.below(4) {
+            let spec = self.spec(database);
+            self.publish(database, spec.as_bytes(), Word::Good(spec.clone()));
+        }
     }
 
     /// A spec is superseded, and the broker comes back with what it had before.
