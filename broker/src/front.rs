@@ -24,7 +24,7 @@ use crate::{Error, Options, tls};
 /// How long the seat of a connection that had a will stays taken after it. rumqttd closes the connection first and asks
 /// its router for the will a timer's tick later, by client id alone: a successor that is through by then would have its
 /// own will published, and none left.
-const LAST_WORD: Duration = Duration::from_millis(100);
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Handshakes that run at one time, on top of the connections that are through:
 /// strangers who say nothing can hold these places and no others.

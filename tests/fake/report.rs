@@ -21,7 +21,7 @@ const KEPT: &str = "kept-on-\"this\"-host";
 fn spec(more: &str) -> String {
     format!(
         r#"{{"database_name": "shop", "database_users": [{{"username": "a", "password": "{CHOSEN}", "db_owner": true}},
-            {{"username": "b"}}], "pg_hba_conf": ["host all all 192.0.2.0/24 ldap ldapserver=x ldapbindpasswd={CHOSEN}"]{more}}}"#
+            {{"username": "b"}}], "pg_hba_conf": ["host all all 192.0.2.0/24 ldap ldapserver=x ldapbasedn=y ldapbindpasswd={CHOSEN}"]{more}}}"#
     )
 }
 
