@@ -21,10 +21,10 @@ use crate::passwords::{Verifier, fresh_secret};
 use crate::splice::{PATIENCE, Terms, splice};
 use crate::{Error, Options, tls};
 
-/// How long the seat of a connection that had a will stays taken after it. rumqttd closes the connection first and asks
-/// its router for the will a timer's tick later, by client id alone: a successor that is through by then would have its
-/// own will published, and none left.
-const LAST_WORD: Duration = Duration::from_millis(500);
+/// How long a seat stays taken after its connection. rumqttd closes a connection first and asks its router for a will a
+/// timer's tick later, by client id alone and whether there was one or not: a successor that is through by then would
+/// have its own will published, and none left.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// Handshakes that run at one time, on top of the connections that are through:
 /// strangers who say nothing can hold these places and no others.
@@ -266,11 +266,9 @@ impl Shared {
         if seat.leave().is_cancelled() {
             tracing::info!(%peer, "a newer connection with the same client id took over");
         }
-        if has_will {
-            sleep(LAST_WORD).await;
-        }
         // First the place: the newer connection that waits for the seat needs one.
         drop(place);
+        sleep(LAST_WORD).await;
         drop(seat);
     }
 }
