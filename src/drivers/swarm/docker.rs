@@ -315,12 +315,16 @@ impl Swarm for Docker {
     }
 
     async fn remove_network(&self, id: &str) -> Result<()> {
-        let owned = id.to_owned();
-        self.connection
-            .call(&format!("remove network {id}"), Missing::NotFound, |docker| async move {
-                docker.remove_network(&owned).await
-            })
-            .await
+        let (act, owned) = (format!("remove network {id}"), id.to_owned());
+        let removed = self
+            .connection
+            .call(&act, Missing::NotFound, |docker| async move { docker.remove_network(&owned).await })
+            .await;
+        match removed {
+            // One that goes at this very moment is answered with another status than 404, and "not found" as text.
+            Err(Error::Failed { .. }) if self.find_network(id).await == Ok(None) => Err(Error::NotFound { act }),
+            removed => removed,
+        }
     }
 
     async fn configs(&self, selector: &Labels) -> Result<Vec<ConfigSeen>> {
