@@ -192,6 +192,7 @@ impl Intake {
         let message = "the broker replayed a spec that another has taken the place of; it was not applied".to_owned();
         let data = EventData { message: message.clone(), digest: Some(digest.clone()), ..EventData::default() };
         let event = self.event(id, EventType::ReplayIgnored, &digest, data);
+        tracing::info!(database = %id, %digest, "{message}");
         self.change(id, vec![event], move |row| {
             row.conditions.entry(ConditionType::BrokerRewound).or_insert(ConditionRow {
                 reason: "SupersededSpecReplayed".to_owned(),

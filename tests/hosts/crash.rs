@@ -15,7 +15,7 @@ fn the_leader_crashes_and_comes_back() {
     bed.enter();
     let directory = tempfile::Builder::new().prefix("pgmoor-hosts-").tempdir_in("/var/tmp").unwrap();
     let _broker = Running::of(mosquitto(directory.path(), Ipv4Addr::UNSPECIFIED, PORT, None));
-    let wire = Wire::connect(PORT, FLEET, None);
+    let wire = Wire::connect(PORT, FLEET, "any", None);
     let leads = bed.leader().unwrap().clone();
 
     // A daemon on the leader, at the broker beside the hosts; its id is the host's name.

@@ -103,17 +103,17 @@ impl Daemon {
             .collect();
         arguments.extend(broker);
         arguments.extend(more.iter().copied().map(str::to_owned));
-        let wire = Wire::connect(port, &fleet, guarded.then_some("publisher"));
+        let wire = Wire::connect(port, &fleet, "publisher", guarded.then_some("publisher"));
         let mut daemon =
             Self { wire, directory, child: None, mosquitto, port, guarded, arguments, expected: RefCell::default() };
         daemon.start_again();
         daemon
     }
 
-    /// Another client of its broker.
+    /// Another client of its broker, with a name that no other has.
     pub(crate) fn wire_as(&self, user: &str) -> Wire {
         let fleet = self.wire.root.rsplit('/').next().unwrap();
-        Wire::connect(self.port, fleet, self.guarded.then_some(user))
+        Wire::connect(self.port, fleet, user, self.guarded.then_some(user))
     }
 
     /// Only warnings and errors with words that were named so are no surprise.

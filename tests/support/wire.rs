@@ -33,10 +33,11 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Listens to a fleet at the broker on this port of loopback, now and whenever it comes back; as this user, whose
-    /// password is the name and `-password`.
-    pub(crate) fn connect(port: u16, fleet: &str, user: Option<&str>) -> Self {
+    /// password is the name and `-password`. Each client of a test has a name of its own: two with one id would end each
+    /// other's connections for ever.
+    pub(crate) fn connect(port: u16, fleet: &str, name: &str, user: Option<&str>) -> Self {
         let root = format!("pgmoor/v1/{fleet}");
-        let mut options = MqttOptions::new(format!("test-{fleet}-{}", user.unwrap_or("any")), ("127.0.0.1", port));
+        let mut options = MqttOptions::new(format!("test-{fleet}-{name}"), ("127.0.0.1", port));
         options.set_keep_alive(5).set_max_packet_size(Some(1 << 20));
         if let Some(user) = user {
             options.set_credentials(user, format!("{user}-password"));
