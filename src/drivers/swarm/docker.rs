@@ -321,8 +321,12 @@ impl Swarm for Docker {
             .call(&act, Missing::NotFound, |docker| async move { docker.remove_network(&owned).await })
             .await;
         match removed {
-            // One that goes at this very moment is answered with another status than 404, and "not found" as text.
-            Err(Error::Failed { .. }) if self.find_network(id).await == Ok(None) => Err(Error::NotFound { act }),
+            // One that goes at this very moment is answered with another status than 404, and "not found" as text; for a
+            // while it is still listed then, and the caller looks again.
+            Err(Error::Failed { why, .. }) if why.contains("not found") => match self.find_network(id).await? {
+                None => Err(Error::NotFound { act }),
+                Some(_) => Err(Error::Conflict { act, why }),
+            },
             removed => removed,
         }
     }
