@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgmoor::contract::{Context, accept};
 use pgmoor::domain::database::{self, Accepted, Choose, PASSWORD_BYTES};
-use pgmoor::domain::{FleetOptions, HostFacts, Owner, catalogue, fleet};
+use pgmoor::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet};
 use pgmoor::drivers::certificates::make_authority;
 use pgmoor::model::record::StoredSpec;
 use pgmoor::model::{
@@ -97,8 +97,8 @@ impl Site {
         } else {
             database::mint(accepted, record, &mut Choices).unwrap()
         };
-        let options = FleetOptions::default();
-        let graph = database::graph(&spec, &record, &self.fleet, &self.facts, &self.catalogue, &options).unwrap();
+        let (hosts, options) = (Hosts::from(self.facts.clone()), FleetOptions::default());
+        let graph = database::graph(&spec, &record, &self.fleet, &hosts, &self.catalogue, &options).unwrap();
         Applied { spec, record, graph }
     }
 }
@@ -168,7 +168,8 @@ fn a_database_is_created() {
 #[test]
 fn a_fleet_is_created() {
     let site = Site::new();
-    let graph = fleet::graph(&site.fleet, &site.facts, &site.catalogue, &FleetOptions::default()).unwrap();
+    let graph =
+        fleet::graph(&site.fleet, &Hosts::from(site.facts.clone()), &site.catalogue, &FleetOptions::default()).unwrap();
     golden("real-create-fleet", &planned(&Scope::Fleet, &graph, &nothing_there(&graph)));
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::{HostFacts, Owner, fleet};
+use crate::domain::{HostFacts, Hosts, Owner, fleet};
 use crate::drivers::certificates;
 use crate::drivers::seal::FleetKey;
 use crate::drivers::swarm::EngineSeen;
@@ -148,6 +148,7 @@ async fn world(known: &Known) -> Result<World, Error> {
         drivers: known.drivers.clone(),
         fleet: known.fleet.clone(),
         key: Arc::clone(&known.key),
+        hosts: Hosts::from(facts.clone()),
         facts,
         record: Arc::new(record),
         etcd_client_port: known.etcd_client_port,

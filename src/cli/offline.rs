@@ -14,7 +14,7 @@ use crate::contract::documents::{PlanDoc, Time};
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::contract::{self, Fault};
 use crate::domain::database::{self, Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST};
-use crate::domain::{FleetOptions, HostFacts, Owner, fleet};
+use crate::domain::{FleetOptions, HostFacts, Hosts, Owner, fleet};
 use crate::drivers::certificates;
 use crate::model::record::StoredSpec;
 use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Digest, HostId, Record, Scope, Secret};
@@ -133,7 +133,7 @@ fn planned(
         let member = (&facts.host, facts.advertise_address);
         let entropy = [0; fleet::ENTROPY_BYTES];
         let fleet = fleet::mint(&context.options.fleet, member, authority.certificate_pem, authority.key_pem, &entropy);
-        (database::graph(accepted, &record, &fleet, &facts, catalogue, &FleetOptions::default())?, record)
+        (database::graph(accepted, &record, &fleet, &Hosts::from(facts), catalogue, &FleetOptions::default())?, record)
     };
     let (desired, record) = desired_and_record;
     let scope = Scope::Database(accepted.id.clone());

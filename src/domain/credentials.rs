@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, HostFacts, layout};
+use super::{Error, HostFacts, Hosts, layout};
 use crate::model::secret::clear_map;
 use crate::model::spec::PortRequest;
 use crate::model::{AcceptedSpec, DatabaseId, Digest, InstanceId, NodeName, Record, Secret};
@@ -48,14 +48,16 @@ pub struct InstanceAccess {
     pub port: Option<u16>,
 }
 
-/// The file of a database, as text.
+/// The file of a database as it lies on the host of `here`, as text.
 ///
 /// # Errors
-/// Something was not minted, or JSON cannot be written.
-pub(super) fn render(spec: &AcceptedSpec, record: &Record, facts: &HostFacts) -> Result<Secret, Error> {
+/// Something was not minted, a host is not known, or JSON cannot be written.
+pub(super) fn render(spec: &AcceptedSpec, record: &Record, hosts: &Hosts, here: &HostFacts) -> Result<Secret, Error> {
     let mut instances = Vec::new();
     for node in &spec.nodes {
         for host in &node.hosts {
+            let unknown = || Error::Host { node: node.name.clone(), host: host.clone() };
+            let facts = hosts.get(host).ok_or_else(unknown)?;
             let instance = InstanceId::derive(&spec.id, &node.name, host);
             instances.push(InstanceAccess {
                 node: node.name.clone(),
@@ -76,7 +78,7 @@ pub(super) fn render(spec: &AcceptedSpec, record: &Record, facts: &HostFacts) ->
         passwords: record.passwords.clone(),
         instances,
         network: layout::network(&spec.id),
-        ca_file: layout::ca_file(&facts.data_dir),
+        ca_file: layout::ca_file(&here.data_dir),
         salt: salt.as_str().to_owned(),
     };
     let text = serde_json::to_string_pretty(&credentials)

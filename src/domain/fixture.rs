@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::database::{Accepted, Choose, PASSWORD_BYTES, mint};
-use super::{HostFacts, Owner, catalogue, fleet};
+use super::{HostFacts, Hosts, Owner, catalogue, fleet};
 use crate::model::record::StoredSpec;
 use crate::model::role::RoleFlags;
 use crate::model::spec::{
@@ -49,6 +49,11 @@ pub(super) fn facts() -> HostFacts {
         postgres_owner: Owner::IMAGE,
         etcd_owner: Owner::IMAGE,
     }
+}
+
+/// A fleet of one host.
+pub(super) fn hosts() -> Hosts {
+    Hosts::from(facts())
 }
 
 pub(super) fn the_catalogue() -> Catalogue {
@@ -159,7 +164,7 @@ pub(super) fn minted(spec: &AcceptedSpec) -> Record {
 
 pub(super) fn graph(spec: &AcceptedSpec) -> Graph {
     let options = super::FleetOptions::default();
-    super::database::graph(spec, &minted(spec), &fleet_record(), &facts(), &the_catalogue(), &options).unwrap()
+    super::database::graph(spec, &minted(spec), &fleet_record(), &hosts(), &the_catalogue(), &options).unwrap()
 }
 
 /// What a file of the graph holds.

@@ -1,4 +1,5 @@
-//! What all databases of a fleet share, on one host: the authority's certificate, an etcd member, its certificates.
+//! What all databases of a fleet share: on every host the authority's certificate and what the daemon shows to etcd, on
+//! its members' hosts an etcd member and its certificates.
 //!
 //! Invariants: etcd answers only to certificates of the fleet's authority, on both ports; its health check asks only
 //! itself, since a member's name resolves only once it is healthy (rule 12); its data outlives its container.
@@ -11,11 +12,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::describe::{Draft, Drafts, Usage, certificate, directory, file, issuer};
 use super::layout::{self, container};
-use super::{Error, FleetOptions, HostFacts, Owner, describe};
+use super::{Error, FleetOptions, HostFacts, Hosts, Owner, describe};
 use crate::model::resource::OnDelete;
 use crate::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
 use crate::model::{
-    Attributes, Catalogue, Executor, FleetId, FleetRecord, Graph, HostId, Kind, Payload, ResourceId, Scope, Secret,
+    Attributes, Catalogue, Digest, Executor, FleetId, FleetRecord, Graph, HostId, Kind, Payload, ResourceId, Scope,
+    Secret,
 };
 
 /// Bytes of randomness that a new fleet takes: a password and a token.
@@ -52,92 +54,133 @@ pub fn mint(
     }
 }
 
-/// The fleet's resources on the host of `facts`.
+/// The fleet's resources on all its hosts.
 ///
 /// # Errors
-/// The host is not a member, or the authority's certificate cannot be read.
+/// A member's host is not known, or the authority's certificate cannot be read.
 pub fn graph(
     record: &FleetRecord,
-    facts: &HostFacts,
+    hosts: &Hosts,
     catalogue: &Catalogue,
     options: &FleetOptions,
 ) -> Result<Graph, Error> {
-    let address = record.etcd_members.get(&facts.host).ok_or_else(|| Error::NotAMember(facts.host.clone()))?;
+    if let Some(unknown) = record.etcd_members.keys().find(|host| hosts.get(host).is_none()) {
+        return Err(Error::UnknownMember(unknown.clone()));
+    }
     let mut drafts = Drafts::new(Scope::Fleet.label(), record.revision, record)?;
-    let directories = directories(&mut drafts, facts);
-    let host = || Executor::Host(facts.host.clone());
-    let files = [
-        ("ca/ca.crt", layout::ca_file(&facts.data_dir), Owner::ROOT, &directories.ca),
-        (
-            "etcd/certificates/ca.crt",
-            format!("{}/ca.crt", layout::etcd_certificates(&facts.data_dir)),
-            facts.etcd_owner,
-            &directories.certificates,
-        ),
-    ];
-    let mut before = vec![directories.data, directories.certificates.clone()];
-    for (name, path, owner, parent) in files {
-        let (attributes, payload) =
-            file(path, describe::PUBLIC, owner, Secret::new(record.ca_certificate_pem.as_str()));
-        let draft = Draft::new(Kind::File, name, host(), attributes).after([parent]).carrying(payload);
-        before.push(drafts.add(draft));
+    let fleet = Fleet { record, catalogue, options, issuer: issuer(&record.ca_certificate_pem)? };
+    let (mut services, mut daemons) = (Vec::new(), Vec::new());
+    for facts in hosts.iter() {
+        let daemon = fleet.every_host(&mut drafts, facts);
+        if let Some(address) = record.etcd_members.get(&facts.host) {
+            services.push(fleet.member(&mut drafts, facts, address));
+            daemons.push(daemon);
+        }
     }
-    let issuer = issuer(&record.ca_certificate_pem)?;
-    let service_name = layout::etcd_service(&record.fleet, &facts.host);
-    for (name, usage) in [(layout::SERVER, Usage::Both), (layout::PEER, Usage::Both)] {
-        let stem = format!("{}/{name}", layout::etcd_certificates(&facts.data_dir));
-        let names = names(address, &service_name, &facts.hostname);
-        let attributes = certificate(stem, facts.etcd_owner, &format!("pgmoor-etcd-{name}"), names, usage, &issuer);
-        let draft = Draft::new(Kind::Certificate, format!("etcd/{name}"), host(), attributes);
-        before.push(drafts.add(draft.after([&directories.certificates])));
-    }
-    let daemon = certificate(
-        layout::daemon_etcd_stem(&facts.data_dir),
-        Owner::ROOT,
-        layout::ETCD_CLIENT_COMMON_NAME,
-        BTreeSet::from([facts.host.to_string()]),
-        Usage::Client,
-        &issuer,
-    );
-    let daemon = Draft::new(Kind::Certificate, format!("ca/{}", layout::DAEMON), host(), daemon);
-    let daemon = drafts.add(daemon.after([&directories.ca]));
-
-    let attributes = service(record, facts, catalogue, options, address);
-    let service = Draft::new(Kind::Service, service_resource(&facts.host), Executor::Manager, attributes);
-    let service = drafts.add(service.after(&before));
     let endpoints = record.etcd_members.values().map(|address| layout::etcd_url(address, options.etcd_client_port));
     let etcd = Attributes::Etcd { endpoints: endpoints.collect(), authentication: true };
     let etcd = Draft::new(Kind::Etcd, "etcd", Executor::Manager, etcd)
-        .from([&service])
-        .after([&daemon])
+        .from(&services)
+        .after(&daemons)
         .carrying(Payload::Password(record.etcd_root_password.clone()));
     drafts.add(etcd);
     Ok(Graph::new(drafts.done())?)
 }
 
-struct Directories {
-    ca: ResourceId,
-    data: ResourceId,
-    certificates: ResourceId,
+/// What the resources of all hosts are made from.
+struct Fleet<'a> {
+    record: &'a FleetRecord,
+    catalogue: &'a Catalogue,
+    options: &'a FleetOptions,
+    /// The digest of the authority's certificate.
+    issuer: Digest,
 }
 
-/// etcd's data goes to the trash, as all that cannot be made again does.
-fn directories(drafts: &mut Drafts, facts: &HostFacts) -> Directories {
-    let data_dir = &facts.data_dir;
-    let mut add = |name: &str, path: String, owner: Owner, on_delete: OnDelete, parent: Option<&ResourceId>| {
-        let executor = Executor::Host(facts.host.clone());
-        drafts.add(Draft::new(Kind::Directory, name, executor, directory(path, owner, on_delete)).after(parent))
-    };
-    let ca = add("ca", layout::ca_directory(data_dir), Owner::ROOT, OnDelete::Remove, None);
-    add("instances", layout::instances_directory(data_dir), Owner::ROOT, OnDelete::Trash, None);
-    add("trash", layout::trash_directory(data_dir), Owner::ROOT, OnDelete::Trash, None);
-    add("credentials", layout::credentials_directory(data_dir), Owner::ROOT, OnDelete::Remove, None);
-    let etcd = add("etcd", layout::etcd_directory(data_dir), Owner::ROOT, OnDelete::Remove, None);
-    let owner = facts.etcd_owner;
-    let data = add("etcd/data", layout::etcd_data(data_dir), owner, OnDelete::Trash, Some(&etcd));
-    let path = layout::etcd_certificates(data_dir);
-    let certificates = add("etcd/certificates", path, owner, OnDelete::Remove, Some(&etcd));
-    Directories { ca, data, certificates }
+impl Fleet<'_> {
+    /// What every host has. Gives the certificate with which its daemon reaches etcd.
+    fn every_host(&self, drafts: &mut Drafts, facts: &HostFacts) -> ResourceId {
+        let data_dir = &facts.data_dir;
+        let mut add = |name: &str, path: String, on_delete: OnDelete| {
+            add_directory(drafts, facts, name, directory(path, Owner::ROOT, on_delete), None)
+        };
+        let ca = add("ca", layout::ca_directory(data_dir), OnDelete::Remove);
+        add("instances", layout::instances_directory(data_dir), OnDelete::Trash);
+        add("trash", layout::trash_directory(data_dir), OnDelete::Trash);
+        add("credentials", layout::credentials_directory(data_dir), OnDelete::Remove);
+        self.ca_file(drafts, facts, "ca/ca.crt", (layout::ca_file(data_dir), Owner::ROOT), &ca);
+        let daemon = certificate(
+            layout::daemon_etcd_stem(data_dir),
+            Owner::ROOT,
+            layout::ETCD_CLIENT_COMMON_NAME,
+            BTreeSet::from([facts.host.to_string()]),
+            Usage::Client,
+            &self.issuer,
+        );
+        let name = on(facts, &format!("ca/{}", layout::DAEMON));
+        drafts.add(Draft::new(Kind::Certificate, name, at(facts), daemon).after([&ca]))
+    }
+
+    /// The etcd member of a host. Gives its service.
+    fn member(&self, drafts: &mut Drafts, facts: &HostFacts, address: &str) -> ResourceId {
+        let data_dir = &facts.data_dir;
+        let owner = facts.etcd_owner;
+        let path = layout::etcd_directory(data_dir);
+        let etcd = add_directory(drafts, facts, "etcd", directory(path, Owner::ROOT, OnDelete::Remove), None);
+        // etcd's data goes to the trash, as all that cannot be made again does.
+        let path = layout::etcd_data(data_dir);
+        let data = add_directory(drafts, facts, "etcd/data", directory(path, owner, OnDelete::Trash), Some(&etcd));
+        let path = layout::etcd_certificates(data_dir);
+        let attributes = directory(path, owner, OnDelete::Remove);
+        let certificates = add_directory(drafts, facts, "etcd/certificates", attributes, Some(&etcd));
+        let file = (format!("{}/ca.crt", layout::etcd_certificates(data_dir)), owner);
+        let ca = self.ca_file(drafts, facts, "etcd/certificates/ca.crt", file, &certificates);
+        let mut before = vec![data, ca];
+        let service_name = layout::etcd_service(&self.record.fleet, &facts.host);
+        for name in [layout::SERVER, layout::PEER] {
+            let stem = format!("{}/{name}", layout::etcd_certificates(data_dir));
+            let names = names(address, &service_name, &facts.hostname);
+            let common_name = format!("pgmoor-etcd-{name}");
+            let attributes = certificate(stem, owner, &common_name, names, Usage::Both, &self.issuer);
+            let draft = Draft::new(Kind::Certificate, on(facts, &format!("etcd/{name}")), at(facts), attributes);
+            before.push(drafts.add(draft.after([&certificates])));
+        }
+        before.push(certificates);
+        let attributes = service(self, facts, address);
+        let service = Draft::new(Kind::Service, service_resource(&facts.host), Executor::Manager, attributes);
+        drafts.add(service.after(&before))
+    }
+
+    fn ca_file(
+        &self,
+        drafts: &mut Drafts,
+        facts: &HostFacts,
+        name: &str,
+        (path, owner): (String, Owner),
+        parent: &ResourceId,
+    ) -> ResourceId {
+        let content = Secret::new(self.record.ca_certificate_pem.as_str());
+        let (attributes, payload) = file(path, describe::PUBLIC, owner, content);
+        drafts.add(Draft::new(Kind::File, on(facts, name), at(facts), attributes).after([parent]).carrying(payload))
+    }
+}
+
+/// The name of what is there once on each host.
+fn on(facts: &HostFacts, name: &str) -> String {
+    format!("{}/{name}", facts.host)
+}
+
+fn at(facts: &HostFacts) -> Executor {
+    Executor::Host(facts.host.clone())
+}
+
+fn add_directory(
+    drafts: &mut Drafts,
+    facts: &HostFacts,
+    name: &str,
+    attributes: Attributes,
+    parent: Option<&ResourceId>,
+) -> ResourceId {
+    drafts.add(Draft::new(Kind::Directory, on(facts, name), at(facts), attributes).after(parent))
 }
 
 fn names(address: &str, service: &str, hostname: &str) -> BTreeSet<String> {
@@ -150,13 +193,8 @@ fn service_resource(host: &HostId) -> String {
 }
 
 /// One etcd member. Its settings are environment variables, which etcd reads one and all; none is a secret.
-fn service(
-    record: &FleetRecord,
-    facts: &HostFacts,
-    catalogue: &Catalogue,
-    options: &FleetOptions,
-    address: &str,
-) -> Attributes {
+fn service(fleet: &Fleet<'_>, facts: &HostFacts, address: &str) -> Attributes {
+    let Fleet { record, catalogue, options, .. } = *fleet;
     let name = layout::etcd_service(&record.fleet, &facts.host);
     let mount = |source: String, target: &str, read_only: bool| Mount {
         source,

@@ -16,11 +16,12 @@ mod describe;
 #[cfg(test)]
 mod fixture;
 mod hba;
+mod hosts;
 #[cfg(test)]
 mod tests;
 mod tuning;
 
-use std::net::IpAddr;
+pub use hosts::{HostFacts, Hosts};
 
 use crate::model::{GraphError, HostId, NodeName};
 
@@ -38,29 +39,6 @@ impl Owner {
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
     /// The user of the project's images (deploy/images, and the reference's).
     pub const IMAGE: Self = Self { uid: 26, gid: 26 };
-}
-
-/// What a host is, as far as its resources depend on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostFacts {
-    /// Its id.
-    pub host: HostId,
-    /// Its name in the network: a name in server certificates. May be empty.
-    pub hostname: String,
-    /// Its Swarm node id.
-    pub swarm_node: String,
-    /// The absolute path of the daemon's data directory, without a slash at the end.
-    pub data_dir: String,
-    /// The address at which other hosts and containers reach it. Never loopback (rule 12).
-    pub advertise_address: IpAddr,
-    /// Processors.
-    pub cpus: u32,
-    /// Memory in bytes.
-    pub memory_bytes: u64,
-    /// Whom Postgres runs as in its image (label `org.pgmoor.uid`).
-    pub postgres_owner: Owner,
-    /// Whom etcd runs as in its image.
-    pub etcd_owner: Owner,
 }
 
 /// What the daemon's configuration says about the fleet.
@@ -115,9 +93,9 @@ pub enum Error {
     /// The authority's certificate cannot be read.
     #[error("read the certificate of the fleet's authority: {0}")]
     Authority(String),
-    /// This host runs no etcd member.
-    #[error("describe etcd: host {0} is not one of its members")]
-    NotAMember(HostId),
+    /// A host that runs an etcd member has no known facts.
+    #[error("describe etcd: nothing is known about its member host {0}")]
+    UnknownMember(HostId),
     /// A document cannot be written.
     #[error("write {what}: {why}")]
     Render {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::layout::container;
 use super::tuning::{self, Machine};
-use super::{Error, HostFacts};
+use super::{Error, Hosts};
 use crate::model::catalogue::Catalogue;
 use crate::model::spec::NodeSpec;
 use crate::model::{AcceptedSpec, NodeName};
@@ -107,11 +107,11 @@ fn is_parameter_name(name: &str) -> bool {
 pub(super) fn render(
     spec: &AcceptedSpec,
     node: &NodeSpec,
-    facts: &HostFacts,
+    hosts: &Hosts,
     catalogue: &Catalogue,
 ) -> Result<BTreeMap<String, String>, Error> {
     let mut parameters: BTreeMap<String, String> = pairs(&ALWAYS).collect();
-    parameters.extend(tuning::derive(machine(spec, node, facts)));
+    parameters.extend(tuning::derive(machine(spec, node, hosts)));
     let image = catalogue.postgres(&node.postgres_version);
     let spock = image.and_then(|image| image.multi_active.as_deref()) == Some("spock");
     if spock {
@@ -142,11 +142,14 @@ fn pairs<'a>(list: &'a [(&str, &str)]) -> impl Iterator<Item = (String, String)>
     list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
 }
 
-/// A spec without a processor limit may use all of the host's, as in the reference.
-fn machine(spec: &AcceptedSpec, node: &NodeSpec, facts: &HostFacts) -> Machine {
+/// A spec without a processor limit may use all of the host's, as in the reference; of several hosts, all of the
+/// smallest's, since the parameters are the node's and any of its instances may become its primary.
+fn machine(spec: &AcceptedSpec, node: &NodeSpec, hosts: &Hosts) -> Machine {
     let cpus = match node.cpu_millis {
         Some(millis) => millis.div_ceil(1000),
-        None => u64::from(facts.cpus),
+        None => {
+            node.hosts.iter().filter_map(|host| hosts.get(host)).map(|facts| u64::from(facts.cpus)).min().unwrap_or(1)
+        }
     };
     let nodes = u64::try_from(spec.nodes.len()).unwrap_or(u64::MAX);
     Machine { memory_bytes: node.memory_bytes, cpus: cpus.max(1), nodes }

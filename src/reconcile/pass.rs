@@ -92,7 +92,7 @@ impl Pass {
     async fn fleet(&self) -> Result<Next, Error> {
         let shared = &self.shared;
         let desired =
-            fleet::graph(&shared.world.record, &shared.world.facts, &shared.options.catalogue, &shared.options.fleet)?;
+            fleet::graph(&shared.world.record, &shared.world.hosts, &shared.options.catalogue, &shared.options.fleet)?;
         let (_plan, next) = self.converge(&Scope::Fleet, &desired, &Graph::default(), None).await?;
         Ok(next)
     }

@@ -127,7 +127,7 @@ impl Shared {
     /// What is desired under a spec.
     pub(super) fn graph(&self, spec: &AcceptedSpec, record: &Record) -> Result<Graph, domain::Error> {
         let (world, options) = (&self.world, &self.options);
-        domain::database::graph(spec, record, &world.record, &world.facts, &options.catalogue, &options.fleet)
+        domain::database::graph(spec, record, &world.record, &world.hosts, &options.catalogue, &options.fleet)
     }
 }
 

@@ -347,5 +347,5 @@ fn instances(shared: &Shared, view: &View) -> Vec<InstanceSummary> {
 fn connection(shared: &Shared, view: &View) -> Option<Connection> {
     let (spec, record) = living(view)?;
     let network = layout::network(&view.id);
-    Some(report::connection(spec, record, shared.world.facts.advertise_address, network))
+    Some(report::connection(spec, record, &shared.world.hosts.addresses(), network))
 }

@@ -1,19 +1,25 @@
 //! How to reach a database, and its instances in a line each.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::contract::documents::{Connection, ConnectionUser, HealthDoc, InstanceState, InstanceSummary};
 use crate::contract::topics::Topic;
 use crate::model::ids::NodeName;
 use crate::model::spec::PortRequest;
-use crate::model::{AcceptedSpec, Health, InstanceId, Record};
+use crate::model::{AcceptedSpec, Health, HostId, InstanceId, Record};
 
 /// The port inside the container and on the database's own network.
 const POSTGRES_PORT: u16 = 5432;
 
-/// How to reach a database whose instances run on the host with this address. There is no password in it.
+/// How to reach a database whose instances run on hosts with these addresses. There is no password in it.
 #[must_use]
-pub fn connection(spec: &AcceptedSpec, record: &Record, address: IpAddr, network: String) -> Connection {
+pub fn connection(
+    spec: &AcceptedSpec,
+    record: &Record,
+    addresses: &BTreeMap<HostId, IpAddr>,
+    network: String,
+) -> Connection {
     let first = spec.nodes.first().and_then(|node| Some((node, node.hosts.first()?)));
     let instance = first.map(|(node, host)| InstanceId::derive(&spec.id, &node.name, host));
     let port = first.and_then(|(node, _host)| match node.port {
@@ -21,16 +27,17 @@ pub fn connection(spec: &AcceptedSpec, record: &Record, address: IpAddr, network
         PortRequest::Fixed(port) => Some(port),
         PortRequest::Chosen => record.ports.get(instance.as_ref()?).copied(),
     });
+    let address = first.and_then(|(_node, host)| addresses.get(host));
     let place = match (port, address, &instance) {
-        (Some(port), IpAddr::V4(address), _) => format!("{address}:{port}"),
-        (Some(port), IpAddr::V6(address), _) => format!("[{address}]:{port}"),
+        (Some(port), Some(IpAddr::V4(address)), _) => format!("{address}:{port}"),
+        (Some(port), Some(IpAddr::V6(address)), _) => format!("[{address}]:{port}"),
         // Not published: the name that it has on its own network.
-        (None, _, Some(instance)) => format!("{instance}:{POSTGRES_PORT}"),
-        (None, _, None) => String::new(),
+        (_, _, Some(instance)) => format!("{instance}:{POSTGRES_PORT}"),
+        (_, _, None) => String::new(),
     };
     let user = spec.owner().or_else(|| spec.users.first()).map(|user| user.username.as_str());
     Connection {
-        hosts: vec![address.to_string()],
+        hosts: address.map(ToString::to_string).into_iter().collect(),
         port,
         database: spec.database_name.clone(),
         uri: uri(user, &place, &spec.database_name),

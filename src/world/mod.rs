@@ -9,7 +9,7 @@ pub mod record;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::domain::{HostFacts, layout};
+use crate::domain::{HostFacts, Hosts, layout};
 use crate::drivers::certificates::Authority;
 use crate::drivers::etcd::EtcdTarget;
 use crate::drivers::seal::FleetKey;
@@ -48,6 +48,8 @@ pub struct World {
     pub key: Arc<FleetKey>,
     /// What this host is.
     pub facts: HostFacts,
+    /// What all hosts of the fleet are, this one among them.
+    pub hosts: Hosts,
     /// The fleet's authority and etcd secrets.
     pub record: Arc<FleetRecord>,
     /// etcd's client port on each member's host.

@@ -25,7 +25,7 @@ pub(super) struct Shared {
 
 /// The node's dynamic configuration.
 pub(super) fn patroni_config(inputs: Inputs<'_>, node: &NodeSpec) -> Result<PatroniConfigAttributes, Error> {
-    let parameters = parameters::render(inputs.spec, node, inputs.facts, inputs.catalogue)?;
+    let parameters = parameters::render(inputs.spec, node, inputs.hosts, inputs.catalogue)?;
     Ok(patroni::attributes(inputs.spec, node, parameters))
 }
 
@@ -37,9 +37,9 @@ pub(super) fn describe(
     shared: &Shared,
 ) -> Result<ResourceId, Error> {
     let instance = place.instance;
-    let directories = directories(drafts, inputs, instance);
-    let mut loaded = certificates(drafts, inputs, instance, &directories.certificates)?;
-    loaded.push(ca_file(drafts, inputs, instance, &directories.certificates));
+    let directories = directories(drafts, place);
+    let mut loaded = certificates(drafts, inputs, place, &directories.certificates)?;
+    loaded.push(ca_file(drafts, inputs, place, &directories.certificates));
     let etcd_user = etcd_user(drafts, inputs, place, &shared.config)?;
     loaded.push(patroni_file(drafts, inputs, place, &directories.configs)?);
 
@@ -57,7 +57,7 @@ pub(super) fn describe(
         certificate_loaded: true,
         alter_system: BTreeSet::new(),
     };
-    let executor = Executor::Host(inputs.facts.host.clone());
+    let executor = Executor::Host(place.facts.host.clone());
     let ready = Draft::new(Kind::Instance, instance.as_str(), executor, Attributes::Instance(attributes));
     Ok(drafts.add(ready.from([&shared.config, &service]).from(&loaded)))
 }
@@ -68,8 +68,8 @@ struct Directories {
     certificates: ResourceId,
 }
 
-fn directories(drafts: &mut Drafts, inputs: Inputs<'_>, instance: &InstanceId) -> Directories {
-    let facts = inputs.facts;
+fn directories(drafts: &mut Drafts, place: Place<'_>) -> Directories {
+    let Place { facts, instance, .. } = place;
     let data_dir = &facts.data_dir;
     let root = format!("instances/{instance}");
     let mut add = |name: String, path: String, owner: Owner, on_delete: OnDelete, parent: Option<&ResourceId>| {
@@ -98,10 +98,10 @@ fn directories(drafts: &mut Drafts, inputs: Inputs<'_>, instance: &InstanceId) -
 fn certificates(
     drafts: &mut Drafts,
     inputs: Inputs<'_>,
-    instance: &InstanceId,
+    place: Place<'_>,
     parent: &ResourceId,
 ) -> Result<Vec<ResourceId>, Error> {
-    let facts = inputs.facts;
+    let Place { facts, instance, .. } = place;
     let issuer = issuer(&inputs.fleet.ca_certificate_pem)?;
     let directory = layout::certificates_directory(&facts.data_dir, instance.as_str());
     let names = [
@@ -113,7 +113,7 @@ fn certificates(
     let mut ids = Vec::new();
     for (stem, common_name, usage) in names {
         let alternatives = match usage {
-            Usage::Server | Usage::Both => server_names(inputs, instance),
+            Usage::Server | Usage::Both => server_names(place),
             // Something that names it must be in it.
             Usage::Client if common_name.is_empty() => BTreeSet::from([instance.to_string()]),
             Usage::Client => BTreeSet::new(),
@@ -128,21 +128,22 @@ fn certificates(
 }
 
 /// Every name by which a client may have reached the instance.
-fn server_names(inputs: Inputs<'_>, instance: &InstanceId) -> BTreeSet<String> {
+fn server_names(place: Place<'_>) -> BTreeSet<String> {
+    let Place { facts, instance, .. } = place;
     let names = [
         instance.to_string(),
         layout::service(instance),
         "localhost".to_owned(),
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
-        inputs.facts.advertise_address.to_string(),
-        inputs.facts.hostname.clone(),
+        facts.advertise_address.to_string(),
+        facts.hostname.clone(),
     ];
     names.into_iter().filter(|name| !name.is_empty()).collect()
 }
 
-fn ca_file(drafts: &mut Drafts, inputs: Inputs<'_>, instance: &InstanceId, parent: &ResourceId) -> ResourceId {
-    let facts = inputs.facts;
+fn ca_file(drafts: &mut Drafts, inputs: Inputs<'_>, place: Place<'_>, parent: &ResourceId) -> ResourceId {
+    let Place { facts, instance, .. } = place;
     let path = format!("{}/ca.crt", layout::certificates_directory(&facts.data_dir, instance.as_str()));
     let content = Secret::new(inputs.fleet.ca_certificate_pem.as_str());
     let (attributes, payload) = file(path, describe::PUBLIC, facts.postgres_owner, content);
@@ -179,8 +180,7 @@ fn patroni_file(
     place: Place<'_>,
     parent: &ResourceId,
 ) -> Result<ResourceId, Error> {
-    let facts = inputs.facts;
-    let instance = place.instance;
+    let Place { facts, instance, .. } = place;
     let members = inputs.fleet.etcd_members.values();
     let content = patroni::render(&patroni::Member {
         database: &inputs.spec.id,

@@ -12,11 +12,14 @@ mod service;
 
 pub use mint::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
 
+use std::collections::BTreeSet;
+
 use super::describe::{self, Draft, Drafts, file};
-use super::{Error, FleetOptions, HostFacts, Owner, credentials, layout};
+use super::{Error, FleetOptions, HostFacts, Hosts, Owner, credentials, layout};
 use crate::model::spec::NodeSpec;
 use crate::model::{
-    AcceptedSpec, Attributes, Catalogue, Executor, FleetRecord, Graph, InstanceId, Kind, Record, Scope, Secret,
+    AcceptedSpec, Attributes, Catalogue, Executor, FleetRecord, Graph, HostId, InstanceId, Kind, NodeName, Record,
+    Scope, Secret,
 };
 
 /// The arguments of a graph, as its parts hand them on.
@@ -25,7 +28,7 @@ struct Inputs<'a> {
     spec: &'a AcceptedSpec,
     record: &'a Record,
     fleet: &'a FleetRecord,
-    facts: &'a HostFacts,
+    hosts: &'a Hosts,
     catalogue: &'a Catalogue,
     options: &'a FleetOptions,
 }
@@ -35,18 +38,26 @@ struct Inputs<'a> {
 struct Place<'a> {
     node: &'a NodeSpec,
     instance: &'a InstanceId,
+    /// Of the host that it is on.
+    facts: &'a HostFacts,
+}
+
+impl<'a> Inputs<'a> {
+    fn facts(&self, node: &NodeName, host: &HostId) -> Result<&'a HostFacts, Error> {
+        self.hosts.get(host).ok_or_else(|| Error::Host { node: node.clone(), host: host.clone() })
+    }
 }
 
 /// The resources of a database, as its accepted spec and its record describe them.
 ///
 /// # Errors
-/// The record was not minted for this spec, a host is not the one of `facts`, or the spec asks for what admission
+/// The record was not minted for this spec, a host is not among `hosts`, or the spec asks for what admission
 /// should have refused (a parameter or role of pgmoor's own, roles that are members of each other in a circle).
 pub fn graph(
     spec: &AcceptedSpec,
     record: &Record,
     fleet: &FleetRecord,
-    facts: &HostFacts,
+    hosts: &Hosts,
     catalogue: &Catalogue,
     options: &FleetOptions,
 ) -> Result<Graph, Error> {
@@ -54,7 +65,7 @@ pub fn graph(
         return buried(record);
     }
     let [node] = spec.nodes.as_slice() else { return Err(Error::Nodes(spec.nodes.len())) };
-    let inputs = Inputs { spec, record, fleet, facts, catalogue, options };
+    let inputs = Inputs { spec, record, fleet, hosts, catalogue, options };
     let mut drafts = Drafts::new(scope(record).label(), record.revision, record)?;
     let network = layout::network(&spec.id);
     let attributes = Attributes::Network { name: network.clone(), attachable: true };
@@ -71,22 +82,26 @@ pub fn graph(
     let shared = instance::Shared { network, config, marker };
     let mut instances = Vec::new();
     for host in &node.hosts {
-        if *host != facts.host {
-            return Err(Error::Host { node: node.name.clone(), host: host.clone() });
-        }
+        let facts = inputs.facts(&node.name, host)?;
         let instance = InstanceId::derive(&spec.id, &node.name, host);
-        instances.push(instance::describe(&mut drafts, inputs, Place { node, instance: &instance }, &shared)?);
+        instances.push(instance::describe(&mut drafts, inputs, Place { node, instance: &instance, facts }, &shared)?);
     }
-    let (attributes, payload) = file(
-        layout::credentials_file(&facts.data_dir, &spec.id),
-        describe::PRIVATE,
-        Owner::ROOT,
-        credentials::render(spec, record, facts)?,
-    );
-    let name = format!("credentials/{}.json", spec.id);
-    drafts.add(Draft::new(Kind::File, name, Executor::Host(facts.host.clone()), attributes).carrying(payload));
+    for host in node.hosts.iter().collect::<BTreeSet<_>>() {
+        credentials_file(&mut drafts, inputs, inputs.facts(&node.name, host)?)?;
+    }
     contents::describe(&mut drafts, inputs, node, &instances)?;
     Ok(Graph::new(drafts.done())?)
+}
+
+/// The credentials file, on a host that has an instance.
+fn credentials_file(drafts: &mut Drafts, inputs: Inputs<'_>, facts: &HostFacts) -> Result<(), Error> {
+    let id = &inputs.spec.id;
+    let path = layout::credentials_file(&facts.data_dir, id);
+    let content = credentials::render(inputs.spec, inputs.record, inputs.hosts, facts)?;
+    let (attributes, payload) = file(path, describe::PRIVATE, Owner::ROOT, content);
+    let name = format!("credentials/{}/{id}.json", facts.host);
+    drafts.add(Draft::new(Kind::File, name, Executor::Host(facts.host.clone()), attributes).carrying(payload));
+    Ok(())
 }
 
 /// The graph of a database that is deleted: its record alone. It needs no spec.

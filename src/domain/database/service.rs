@@ -19,7 +19,7 @@ const SHM_SHARE: u64 = 4;
 const SHM_BYTES_MIN: u64 = 64 << 20;
 
 pub(super) fn describe(inputs: Inputs<'_>, place: Place<'_>) -> Result<Attributes, Error> {
-    let Place { node, instance } = place;
+    let Place { node, instance, facts } = place;
     let image = inputs.record.images.get(node.name.as_str());
     let image = image.ok_or_else(|| Error::NotMinted(format!("image of node {}", node.name)))?;
     let port = credentials::published(node.port, instance, inputs.record)?;
@@ -31,14 +31,14 @@ pub(super) fn describe(inputs: Inputs<'_>, place: Place<'_>) -> Result<Attribute
         args: vec![container::PATRONI_FILE.to_owned()],
         env: BTreeMap::from([("PATRONICTL_CONFIG_FILE".to_owned(), container::PATRONI_FILE.to_owned())]),
         hostname: instance.to_string(),
-        mounts: mounts(inputs, place),
+        mounts: mounts(place),
         networks: networks(inputs, place),
         ports: port
             .map(|published| PublishedPort { name: "postgres".to_owned(), target: layout::POSTGRES_PORT, published })
             .into_iter()
             .collect(),
         healthcheck: Some(healthcheck()),
-        swarm_node: inputs.facts.swarm_node.clone(),
+        swarm_node: facts.swarm_node.clone(),
         cpu_limit_millis: node.cpu_millis,
         cpu_reservation_millis: node.cpu_millis,
         memory_limit_bytes: Some(node.memory_bytes),
@@ -69,8 +69,8 @@ fn healthcheck() -> Healthcheck {
     }
 }
 
-fn mounts(inputs: Inputs<'_>, place: Place<'_>) -> BTreeSet<Mount> {
-    let data_dir = &inputs.facts.data_dir;
+fn mounts(place: Place<'_>) -> BTreeSet<Mount> {
+    let data_dir = &place.facts.data_dir;
     let instance = place.instance.as_str();
     let ours = [
         (layout::configs_directory(data_dir, instance), container::CONFIGS, true),
@@ -121,7 +121,7 @@ fn labels(inputs: Inputs<'_>, place: Place<'_>) -> (BTreeMap<String, String>, BT
         ("pgmoor.database", inputs.spec.id.to_string()),
         ("pgmoor.node", place.node.name.to_string()),
         ("pgmoor.instance", place.instance.to_string()),
-        ("pgmoor.host", inputs.facts.host.to_string()),
+        ("pgmoor.host", place.facts.host.to_string()),
     ];
     let mut container = place.node.swarm.extra_labels.clone();
     container.extend(ours.map(|(key, value)| (key.to_owned(), value)));

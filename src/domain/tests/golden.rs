@@ -1,7 +1,7 @@
 //! Every text that is rendered, for the smallest spec and for one that uses everything. The texts were tried against
 //! etcd 3.5.16 and Patroni 4.0.7 by hand when they were written; a change of one is to be tried again.
 
-use crate::domain::fixture::{content, facts, fleet_record, full, graph, minimal, minted, only, the_catalogue};
+use crate::domain::fixture::{content, fleet_record, full, graph, hosts, minimal, minted, only, the_catalogue};
 use crate::domain::{FleetOptions, fleet, patroni};
 use crate::model::{AcceptedSpec, Attributes, Graph, Kind};
 
@@ -76,7 +76,7 @@ fn service_full() {
 
 #[test]
 fn credentials_full() {
-    check("credentials_full", &content(&graph(&full()), "credentials/shop.json"));
+    check("credentials_full", &content(&graph(&full()), "credentials/host-1/shop.json"));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn outline_full() {
 #[test]
 fn fleet_graph() {
     let options = FleetOptions::default();
-    let graph = fleet::graph(&fleet_record(), &facts(), &the_catalogue(), &options).unwrap();
+    let graph = fleet::graph(&fleet_record(), &hosts(), &the_catalogue(), &options).unwrap();
     check("outline_fleet", &outline(&graph));
     check("service_etcd", &pretty(&only(&graph, Kind::Service)));
 }

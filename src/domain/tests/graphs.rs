@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use crate::domain::database::graph as describe;
-use crate::domain::fixture::{content, facts, fleet_record, full, graph, minimal, minted, only, the_catalogue, user};
-use crate::domain::{Error, FleetOptions, credentials, fleet};
+use crate::domain::fixture::{
+    content, facts, fleet_record, full, graph, hosts, minimal, minted, only, the_catalogue, user,
+};
+use crate::domain::{Error, FleetOptions, HostFacts, Hosts, credentials, fleet};
 use crate::model::spec::{NodeSpec, PortRequest};
 use crate::model::{AcceptedSpec, Attributes, Graph, HostId, Kind, NodeName, Payload, ResourceId};
 
 fn refused(spec: &AcceptedSpec) -> Error {
     let options = FleetOptions::default();
-    describe(spec, &minted(spec), &fleet_record(), &facts(), &the_catalogue(), &options).unwrap_err()
+    describe(spec, &minted(spec), &fleet_record(), &hosts(), &the_catalogue(), &options).unwrap_err()
 }
 
 /// The resources whose digest is another one.
@@ -41,7 +43,7 @@ fn changes_reach_what_they_should() {
     let image = with(|node| node.image = "other".to_owned());
     assert_eq!(changed(&minimal(), &image), service);
     let port = with(|node| node.port = PortRequest::Fixed(5555));
-    assert_eq!(changed(&minimal(), &port), ["file::credentials/shop.json", service[0], service[1]]);
+    assert_eq!(changed(&minimal(), &port), ["file::credentials/host-1/shop.json", service[0], service[1]]);
 }
 
 #[test]
@@ -67,7 +69,7 @@ fn attributes_show_no_secret() {
 fn the_digest_of_credentials_is_salted() {
     let spec = full();
     let file: credentials::Credentials =
-        serde_json::from_str(&content(&graph(&spec), "credentials/shop.json")).unwrap();
+        serde_json::from_str(&content(&graph(&spec), "credentials/host-1/shop.json")).unwrap();
     assert_eq!(file.salt.len(), 64);
     assert_eq!(file.default_user.as_deref(), Some("app"));
     assert_eq!(file.passwords, minted(&spec).passwords);
@@ -76,8 +78,8 @@ fn the_digest_of_credentials_is_salted() {
         *password = crate::model::Secret::new("another");
     }
     let options = FleetOptions::default();
-    let other = describe(&spec, &record, &fleet_record(), &facts(), &the_catalogue(), &options).unwrap();
-    let digest = |graph: &Graph| graph.digest(&ResourceId::new(Kind::File, "credentials/shop.json")).cloned();
+    let other = describe(&spec, &record, &fleet_record(), &hosts(), &the_catalogue(), &options).unwrap();
+    let digest = |graph: &Graph| graph.digest(&ResourceId::new(Kind::File, "credentials/host-1/shop.json")).cloned();
     assert_ne!(digest(&other), digest(&graph(&spec)));
 }
 
@@ -96,9 +98,9 @@ fn a_deleted_database_is_its_record() {
     let record = minted(&spec);
     let buried = crate::domain::database::bury(record.clone(), 5, 60);
     let options = FleetOptions::default();
-    let by_tombstone = describe(&spec, &buried, &fleet_record(), &facts(), &the_catalogue(), &options).unwrap();
+    let by_tombstone = describe(&spec, &buried, &fleet_record(), &hosts(), &the_catalogue(), &options).unwrap();
     spec.deleted = true;
-    let by_word = describe(&spec, &record, &fleet_record(), &facts(), &the_catalogue(), &options).unwrap();
+    let by_word = describe(&spec, &record, &fleet_record(), &hosts(), &the_catalogue(), &options).unwrap();
     for graph in [by_tombstone, by_word] {
         assert_eq!(graph.in_order().map(|resource| resource.id.kind).collect::<Vec<_>>(), [Kind::Record]);
     }
@@ -129,7 +131,7 @@ fn what_was_not_minted_is_told() {
     let mut spec = full();
     let record = minted(&spec);
     spec.users.push(user("late", false));
-    let error = describe(&spec, &record, &fleet_record(), &facts(), &the_catalogue(), &options).unwrap_err();
+    let error = describe(&spec, &record, &fleet_record(), &hosts(), &the_catalogue(), &options).unwrap_err();
     assert_eq!(error.to_string(), "describe the database: the record has no password of user \"late\"");
 }
 
@@ -156,28 +158,28 @@ fn a_database_without_owner_is_ours() {
 #[test]
 fn certificates_for_etcd_have_no_common_name() {
     let options = FleetOptions::default();
-    let fleet = fleet::graph(&fleet_record(), &facts(), &the_catalogue(), &options).unwrap();
+    let fleet = fleet::graph(&fleet_record(), &hosts(), &the_catalogue(), &options).unwrap();
     let database = graph(&minimal());
     let common_name = |graph: &Graph, name: &str| {
         let resource = graph.get(&ResourceId::new(Kind::Certificate, name)).unwrap();
         let Attributes::Certificate(certificate) = &resource.attributes else { panic!("no certificate") };
         certificate.common_name.clone()
     };
-    assert_eq!(common_name(&fleet, "ca/daemon"), "");
+    assert_eq!(common_name(&fleet, "host-1/ca/daemon"), "");
     assert_eq!(common_name(&database, "shop-n1-689qacsi/etcd"), "");
     assert_eq!(common_name(&database, "shop-n1-689qacsi/superuser"), "pgmoor");
     assert_eq!(common_name(&database, "shop-n1-689qacsi/replication"), "patroni_replicator");
 }
 
 #[test]
-fn a_host_without_etcd_has_no_fleet_graph() {
-    let mut facts = facts();
-    facts.host = HostId::parse("host-2").unwrap();
-    let error = fleet::graph(&fleet_record(), &facts, &the_catalogue(), &FleetOptions::default()).unwrap_err();
-    assert!(matches!(error, Error::NotAMember(_)));
+fn a_fleet_graph_needs_the_facts_of_every_member() {
+    let elsewhere = HostFacts { host: HostId::parse("host-2").unwrap(), ..facts() };
+    let elsewhere = Hosts::from(elsewhere);
+    let error = fleet::graph(&fleet_record(), &elsewhere, &the_catalogue(), &FleetOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::UnknownMember(host) if host.as_str() == "host-1"));
     let mut broken = fleet_record();
     broken.ca_certificate_pem = "no certificate".to_owned();
-    let error = fleet::graph(&broken, &self::facts(), &the_catalogue(), &FleetOptions::default()).unwrap_err();
+    let error = fleet::graph(&broken, &hosts(), &the_catalogue(), &FleetOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Authority(_)));
 }
 
@@ -198,7 +200,7 @@ fn spock_is_set_up_where_the_image_has_it() {
     let mut spec = minimal();
     spec.nodes[0].postgres_version.clone_from(&catalogue.postgres[0].version);
     let options = FleetOptions::default();
-    let graph = describe(&spec, &minted(&spec), &fleet_record(), &facts(), &catalogue, &options).unwrap();
+    let graph = describe(&spec, &minted(&spec), &fleet_record(), &hosts(), &catalogue, &options).unwrap();
     let Attributes::PatroniConfig(config) = only(&graph, Kind::PatroniConfig) else { panic!("no configuration") };
     assert_eq!(config.parameters["shared_preload_libraries"], "pg_stat_statements,snowflake,spock");
     assert_eq!(config.parameters["snowflake.node"], "1");

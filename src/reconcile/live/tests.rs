@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Missing, look, promised};
 use crate::contract::{self, Code, Context};
-use crate::domain::{HostFacts, Owner, catalogue, fleet};
+use crate::domain::{HostFacts, Hosts, Owner, catalogue, fleet};
 use crate::drivers::fake;
 use crate::drivers::seal::FleetKey;
 use crate::drivers::swarm::Labels;
@@ -29,18 +29,20 @@ fn world(change: impl FnOnce(&mut fake::Options)) -> (World, tempfile::TempDir) 
     let (fleet, host) = (FleetId::parse("harbour").unwrap(), HostId::parse("host-1").unwrap());
     let entropy = [7; fleet::ENTROPY_BYTES];
     let record = fleet::mint(&fleet, (&host, options.address), String::new(), Secret::new("key"), &entropy);
+    let facts = HostFacts {
+        host,
+        hostname: options.hostname.clone(),
+        swarm_node: options.swarm_node.clone(),
+        data_dir: options.data_dir.clone(),
+        advertise_address: options.address,
+        cpus: options.cpus,
+        memory_bytes: options.memory_bytes,
+        postgres_owner: Owner::IMAGE,
+        etcd_owner: Owner::IMAGE,
+    };
     let world = World {
-        facts: HostFacts {
-            host,
-            hostname: options.hostname.clone(),
-            swarm_node: options.swarm_node.clone(),
-            data_dir: options.data_dir.clone(),
-            advertise_address: options.address,
-            cpus: options.cpus,
-            memory_bytes: options.memory_bytes,
-            postgres_owner: Owner::IMAGE,
-            etcd_owner: Owner::IMAGE,
-        },
+        hosts: Hosts::from(facts.clone()),
+        facts,
         drivers: fake::World::new(options).drivers(),
         fleet,
         key: Arc::new(FleetKey::load_or_create(&directory.path().join("fleet.key")).unwrap()),

@@ -17,7 +17,7 @@ use super::super::trash::TrashClock;
 use super::super::{Deadlines, Limits};
 use crate::contract::documents::{AcceptedBy, Condition, ConditionType, Event, EventType, PlanDoc, Status};
 use crate::contract::topics::Topic;
-use crate::domain::{FleetOptions, HostFacts, Owner, catalogue, fleet};
+use crate::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet};
 use crate::drivers::seal::FleetKey;
 use crate::drivers::{certificates, fake};
 use crate::model::record::StoredSpec;
@@ -57,21 +57,23 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let key = FleetKey::load_or_create(&directory.path().join("fleet.key")).unwrap();
         let options = FleetOptions::default();
+        let facts = HostFacts {
+            host: host.clone(),
+            hostname: engine.hostname,
+            swarm_node: engine.swarm_node.unwrap(),
+            data_dir: "/var/lib/pgmoor".to_owned(),
+            advertise_address: address,
+            cpus: engine.cpus,
+            memory_bytes: engine.memory_bytes,
+            postgres_owner: Owner::IMAGE,
+            etcd_owner: Owner::IMAGE,
+        };
         let world = World {
             drivers,
             fleet: id.clone(),
             key: Arc::new(key),
-            facts: HostFacts {
-                host: host.clone(),
-                hostname: engine.hostname,
-                swarm_node: engine.swarm_node.unwrap(),
-                data_dir: "/var/lib/pgmoor".to_owned(),
-                advertise_address: address,
-                cpus: engine.cpus,
-                memory_bytes: engine.memory_bytes,
-                postgres_owner: Owner::IMAGE,
-                etcd_owner: Owner::IMAGE,
-            },
+            hosts: Hosts::from(facts.clone()),
+            facts,
             record: Arc::new(record),
             etcd_client_port: options.etcd_client_port,
             clock,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgmoor::contract::{Context, accept};
 use pgmoor::domain::database::{self, Accepted, Choose, PASSWORD_BYTES, PORT_FIRST};
 use pgmoor::domain::patroni::document;
-use pgmoor::domain::{FleetOptions, HostFacts, Owner, catalogue, fleet, layout};
+use pgmoor::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet, layout};
 use pgmoor::drivers::certificates::{Authority, issue, make_authority};
 use pgmoor::drivers::etcd::EtcdTarget;
 use pgmoor::drivers::host::Permissions;
@@ -85,7 +85,7 @@ impl<'a, B: Bench> Site<'a, B> {
     /// Directories, certificates and service of etcd; it answers, with authentication off.
     pub(super) async fn start_etcd(&self) {
         let catalogue = catalogue::embedded().unwrap();
-        let graph = fleet::graph(&self.fleet, &self.facts, &catalogue, &self.options).unwrap();
+        let graph = fleet::graph(&self.fleet, &Hosts::from(self.facts.clone()), &catalogue, &self.options).unwrap();
         for resource in graph.in_order() {
             self.establish(resource).await;
         }
@@ -186,7 +186,8 @@ impl<'a, B: Bench> Site<'a, B> {
         };
         let accepted = Accepted { spec: &spec, stored: &stored, previous: None };
         let record = database::mint(accepted, Record::new(id), &mut Choices).unwrap();
-        database::graph(&spec, &record, &self.fleet, &self.facts, &catalogue, &self.options).unwrap()
+        let hosts = Hosts::from(self.facts.clone());
+        database::graph(&spec, &record, &self.fleet, &hosts, &catalogue, &self.options).unwrap()
     }
 
     /// What carries the fleet's label, so that the bench finds it again.
