@@ -20,13 +20,13 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault without a hint.
+    /// A fault with the hint of its code.
     #[must_use]
     pub fn new(code: Code, pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), code, message: message.into(), hint: None }
+        Self { pointer: pointer.into(), code, message: message.into(), hint: Some(code.remedy().to_owned()) }
     }
 
-    /// The same with a hint.
+    /// The same with a hint that knows more.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -53,7 +53,7 @@ pub fn pointer(base: &str, token: impl std::fmt::Display) -> String {
 }
 
 macro_rules! codes {
-    ($($variant:ident $name:literal $doc:literal,)+) => {
+    ($($variant:ident $name:literal $doc:literal $remedy:literal,)+) => {
         /// The kind of a fault. The set is closed, the names are stable.
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
@@ -81,67 +81,131 @@ macro_rules! codes {
                     $(Self::$variant => $doc,)+
                 }
             }
+
+            /// What to do about it, where nothing more exact is known.
+            #[must_use]
+            pub fn remedy(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $remedy,)+
+                }
+            }
         }
     };
 }
 
 codes! {
-    PayloadTooLarge "payload-too-large" "The document is larger than 128 KiB.",
-    InvalidJson "invalid-json" "The payload is not JSON; the message says at which line and column.",
-    DuplicateKey "duplicate-key" "An object has the same key twice; readers disagree on which one counts.",
-    UnknownField "unknown-field" "The contract has no such field here.",
-    TypeMismatch "type-mismatch" "The value has the wrong JSON type.",
-    Required "required" "A field that must be there is missing.",
-    OutOfRange "out-of-range" "A number, text, list or map is smaller or larger than allowed.",
-    InvalidFormat "invalid-format" "A text is not of the form that the field asks for.",
-    InvalidValue "invalid-value" "The value is not one of those that the field can have.",
-    InvalidId "invalid-id" "An id breaks the rule for ids.",
-    Unsupported "unsupported" "The contract knows the field, this build does not act on it yet.",
-    DuplicateName "duplicate-name" "A name stands twice where it must be unique.",
-    MultipleOwners "multiple-owners" "More than one user has db_owner.",
-    ReservedName "reserved-name" "The name, or its prefix, belongs to pgmoor or to Postgres.",
-    UnknownReference "unknown-reference" "The value names something that the document does not have.",
-    Conflict "conflict" "Two parts of the document exclude each other.",
-    MembershipCycle "membership-cycle" "Roles are members of each other in a circle.",
-    ManagedParameter "managed-parameter" "The parameter is set by pgmoor itself and cannot be set in a spec.",
-    InvalidParameter "invalid-parameter" "The name or value cannot stand in postgresql.conf.",
-    InvalidHba "invalid-hba" "The line is not a pg_hba.conf entry.",
-    InvalidIdent "invalid-ident" "The line is not a pg_ident.conf entry.",
-    InvalidQuantity "invalid-quantity" "An amount of memory or processors cannot be read.",
-    InvalidAttribute "invalid-attribute" "The role attribute is not on the allow-list.",
-    InvalidScript "invalid-script" "The statement is not SQL that Postgres can parse.",
-    ScriptNotTransactional "script-not-transactional" "The statement cannot run inside a transaction block.",
-    InvalidCron "invalid-cron" "The schedule is not a cron expression of five fields.",
-    InvalidOption "invalid-option" "The option's name is not one that pgBackRest can have.",
-    InvalidPath "invalid-path" "The path is not absolute, not clean, or lies where pgmoor keeps its own files.",
-    UnknownVersion "unknown-version" "The catalogue does not have this Postgres version.",
-    UnknownTemplate "unknown-template" "The catalogue does not have this template.",
-    UnknownExtension "unknown-extension" "The image does not have this extension, or not in this version.",
-    UnknownHost "unknown-host" "The fleet does not have this host.",
-    ImageMismatch "image-mismatch" "The pinned image's tag names another Postgres version than the spec.",
-    PortClash "port-clash" "Another database of the host, or another node, already has the port.",
-    ImmutableField "immutable-field" "The field cannot be changed once the database exists.",
-    MajorVersionChange "major-version-change" "The Postgres major version cannot be changed in place.",
-    GenerationConflict "generation-conflict" "The generation was already applied with another content.",
-    StaleGeneration "stale-generation" "The generation is lower than the one applied.",
-    DeletionProtected "deletion-protected" "The database is protected against deletion.",
-    RetainedCommand "retained-command" "A command was published retained; it would run again at each reconnect.",
-    UnknownCommand "unknown-command" "This build knows no such command.",
-    StaleApproval "stale-approval" "The digest is not that of a plan that waits for approval; the message says what differs.",
-    Internal "internal" "pgmoor itself failed over the document, which changed nothing: a defect of pgmoor.",
-    NotFound "not-found" "What the command names is not there: no such database, no such generation, no held delete.",
-    NotDeleted "not-deleted" "The command is for a database whose data is in the trash, and this one is not deleted.",
-    IsDeleted "is-deleted" "The command is for a database that lives, and this one is deleted.",
-    Unavailable "unavailable" "The request cannot be answered now: Docker, the host or the store does not answer.",
-    NameTaken "name-taken" "Live check: a service or network of the Swarm that is not this fleet's has the database's name.",
-    PortInUse "port-in-use" "Live check: something else listens on the port of the host.",
-    VolumePathMissing "volume-path-missing" "Live check: the host has no directory or file of that path.",
-    NetworkMissing "network-missing" "Live check: the Swarm has no network of that name or id.",
-    NetworkNotAttachable "network-not-attachable" "Live check: the network is not of the Swarm, or not attachable.",
-    ImageMissing "image-missing" "Live check: the image is neither on the host nor in a registry that answers.",
-    MemoryOvercommitted "memory-overcommitted" "Live check: the host's memory is already promised to others.",
-    CpuOvercommitted "cpu-overcommitted" "Live check: the host has fewer processors than that.",
-    SubnetsExhausted "subnets-exhausted" "Live check: Swarm has no subnet left for another network.",
+    PayloadTooLarge "payload-too-large" "The document is larger than 128 KiB."
+        "make it smaller; what is long are mostly scripts: run those over SQL once the database stands",
+    InvalidJson "invalid-json" "The payload is not JSON; the message says at which line and column."
+        "check it with `pgmoor validate FILE`, or any JSON tool",
+    DuplicateKey "duplicate-key" "An object has the same key twice; readers disagree on which one counts."
+        "keep one of the two",
+    UnknownField "unknown-field" "The contract has no such field here."
+        "take it out, or correct its name: `pgmoor schema database-spec` has all fields",
+    TypeMismatch "type-mismatch" "The value has the wrong JSON type."
+        "give it the type that the message names",
+    Required "required" "A field that must be there is missing."
+        "add it",
+    OutOfRange "out-of-range" "A number, text, list or map is smaller or larger than allowed."
+        "choose a value within the limit",
+    InvalidFormat "invalid-format" "A text is not of the form that the field asks for."
+        "write it in the form that the message names",
+    InvalidValue "invalid-value" "The value is not one of those that the field can have."
+        "choose one of the values that the message names",
+    InvalidId "invalid-id" "An id breaks the rule for ids."
+        "choose another id",
+    Unsupported "unsupported" "The contract knows the field, this build does not act on it yet."
+        "take the field out; ARCHITECTURE.md says what this build does not do yet",
+    DuplicateName "duplicate-name" "A name stands twice where it must be unique."
+        "take one of the two out, or rename it",
+    MultipleOwners "multiple-owners" "More than one user has db_owner."
+        "leave db_owner with one user; give the others its role in `roles`",
+    ReservedName "reserved-name" "The name, or its prefix, belongs to pgmoor or to Postgres."
+        "choose another name",
+    UnknownReference "unknown-reference" "The value names something that the document does not have."
+        "correct the name, or add what it names",
+    Conflict "conflict" "Two parts of the document exclude each other."
+        "take one of the two back",
+    MembershipCycle "membership-cycle" "Roles are members of each other in a circle."
+        "take one of the memberships out of `roles`",
+    ManagedParameter "managed-parameter" "The parameter is set by pgmoor itself and cannot be set in a spec."
+        "take it out of postgresql_conf",
+    InvalidParameter "invalid-parameter" "The name or value cannot stand in postgresql.conf."
+        "correct it as the message says; PostgreSQL's documentation has names and units",
+    InvalidHba "invalid-hba" "The line is not a pg_hba.conf entry."
+        "write it as pg_hba.conf has it: type, database, user, address, method, options",
+    InvalidIdent "invalid-ident" "The line is not a pg_ident.conf entry."
+        "write it as pg_ident.conf has it: map, system user, database user",
+    InvalidQuantity "invalid-quantity" "An amount of memory or processors cannot be read."
+        "write it as in the message's examples",
+    InvalidAttribute "invalid-attribute" "The role attribute is not on the allow-list."
+        "the allow-list: SUPERUSER, CREATEDB, CREATEROLE, INHERIT, LOGIN, REPLICATION, BYPASSRLS, each also with NO before it",
+    InvalidScript "invalid-script" "The statement is not SQL that Postgres can parse."
+        "try the statement in psql first",
+    ScriptNotTransactional "script-not-transactional" "The statement cannot run inside a transaction block."
+        "run it by hand once the database stands",
+    InvalidCron "invalid-cron" "The schedule is not a cron expression of five fields."
+        "for example `0 3 * * *`: every night at three",
+    InvalidOption "invalid-option" "The option's name is not one that pgBackRest can have."
+        "correct its name; pgBackRest's documentation has all options",
+    InvalidPath "invalid-path" "The path is not absolute, not clean, or lies where pgmoor keeps its own files."
+        "choose another path",
+    UnknownVersion "unknown-version" "The catalogue does not have this Postgres version."
+        "choose one of the catalogue's, or give the daemon another catalogue (--catalogue)",
+    UnknownTemplate "unknown-template" "The catalogue does not have this template."
+        "choose one of the catalogue's, or leave it out",
+    UnknownExtension "unknown-extension" "The image does not have this extension, or not in this version."
+        "choose one that the image has, or pin an image that has it",
+    UnknownHost "unknown-host" "The fleet does not have this host."
+        "correct the id: hosts/+/status names the fleet's hosts",
+    ImageMismatch "image-mismatch" "The pinned image's tag names another Postgres version than the spec."
+        "pin an image of that version, or ask for the version of the image",
+    PortClash "port-clash" "Another database of the host, or another node, already has the port."
+        "choose another port, or 0: then pgmoor chooses a free one",
+    ImmutableField "immutable-field" "The field cannot be changed once the database exists."
+        "put back what it was, or make another database",
+    MajorVersionChange "major-version-change" "The Postgres major version cannot be changed in place."
+        "put back the old version; make a new database of the new one and move the data",
+    GenerationConflict "generation-conflict" "The generation was already applied with another content."
+        "raise `generation`, or leave it out",
+    StaleGeneration "stale-generation" "The generation is lower than the one applied."
+        "raise `generation`, or leave it out",
+    DeletionProtected "deletion-protected" "The database is protected against deletion."
+        "set deletion_protection to false first, in a spec of its own",
+    RetainedCommand "retained-command" "A command was published retained; it would run again at each reconnect."
+        "publish it without the retain flag, and clear the topic with an empty retained message",
+    UnknownCommand "unknown-command" "This build knows no such command."
+        "docs/topics.md has all commands",
+    StaleApproval "stale-approval" "The digest is not that of a plan that waits for approval; the message says what differs."
+        "look at the plan on its topic and approve of its digest",
+    Internal "internal" "pgmoor itself failed over the document, which changed nothing: a defect of pgmoor."
+        "please report it, with the bundle of `pgmoor report`",
+    NotFound "not-found" "What the command names is not there: no such database, no such generation, no held delete."
+        "check the name: `pgmoor status` lists the databases, `pgmoor history DB` the generations",
+    NotDeleted "not-deleted" "The command is for a database whose data is in the trash, and this one is not deleted."
+        "delete it first, if that is meant",
+    IsDeleted "is-deleted" "The command is for a database that lives, and this one is deleted."
+        "bring it back first: `pgmoor undelete DB`, or publish its spec again",
+    Unavailable "unavailable" "The request cannot be answered now: Docker, the host or the store does not answer."
+        "try again; `pgmoor doctor` and hosts/{host}/status say what does not answer",
+    NameTaken "name-taken" "Live check: a service or network of the Swarm that is not this fleet's has the database's name."
+        "choose another database id, or remove the foreign object",
+    PortInUse "port-in-use" "Live check: something else listens on the port of the host."
+        "stop what listens there, choose another port, or 0: then pgmoor chooses a free one",
+    VolumePathMissing "volume-path-missing" "Live check: the host has no directory or file of that path."
+        "make it on the host, with the owner that the container needs",
+    NetworkMissing "network-missing" "Live check: the Swarm has no network of that name or id."
+        "make it: docker network create --driver overlay --attachable NAME",
+    NetworkNotAttachable "network-not-attachable" "Live check: the network is not of the Swarm, or not attachable."
+        "make one with --driver overlay --attachable, and name that",
+    ImageMissing "image-missing" "Live check: the image is neither on the host nor in a registry that answers."
+        "load or pull it on the host; `make images` builds the project's own",
+    MemoryOvercommitted "memory-overcommitted" "Live check: the host's memory is already promised to others."
+        "ask for less memory, or give another database less",
+    CpuOvercommitted "cpu-overcommitted" "Live check: the host has fewer processors than that."
+        "ask for fewer processors",
+    SubnetsExhausted "subnets-exhausted" "Live check: Swarm has no subnet left for another network."
+        "delete networks that nobody uses, or make the Swarm with a larger --default-addr-pool",
 }
 
 impl std::fmt::Display for Code {

@@ -45,11 +45,12 @@ fn faults() -> String {
     text.push_str(
         "Whoever publishes something that pgmoor refuses gets every fault at once, in `status.verdict.faults` or in \
          the answer to a command. A fault has a `code` from the table, a `pointer` (JSON pointer, RFC 6901; of \
-         something missing: where it should be), a `message` for people, and often a `hint`. Codes are stable.\n\n\
-         | code | meaning |\n|---|---|\n",
+         something missing: where it should be), a `message` for people, and a `hint`: the one in the table, \
+         or one that knows more. Codes are stable.\n\n\
+         | code | meaning | hint |\n|---|---|---|\n",
     );
     for code in Code::ALL {
-        line(&mut text, &format!("| `{}` | {} |", code.as_str(), code.describe()));
+        line(&mut text, &format!("| `{}` | {} | {} |", code.as_str(), code.describe(), code.remedy()));
     }
     text
 }

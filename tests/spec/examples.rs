@@ -125,7 +125,9 @@ fn invalid_examples_give_exactly_their_faults() {
         let mut expected = bad.expect;
         expected.sort();
         assert_eq!(brief(&faults), expected, "{name}\n{}", list(&faults));
-        assert!(faults.iter().all(|fault| !fault.message.is_empty()), "{name}");
+        let helps =
+            |fault: &Fault| !fault.message.is_empty() && fault.hint.as_ref().is_some_and(|hint| !hint.is_empty());
+        assert!(faults.iter().all(helps), "{name}: a fault says what is wrong, and what to do\n{}", list(&faults));
         if let Some(document) = &bad.spec {
             let of_form = expected.iter().any(|fault| FORM.contains(&fault.code));
             if !of_form {

@@ -1,6 +1,6 @@
 //! What an accepted spec says: defaults, overrides, what is kept, and rules that need a catalogue of their own.
 
-use pgmoor::contract::faults::Code;
+use pgmoor::contract::faults::{Code, Fault};
 use pgmoor::model::spec::PortRequest;
 
 use crate::world::World;
@@ -128,8 +128,18 @@ fn spock_must_be_loaded_where_the_image_has_it() {
 
 #[test]
 fn hints_help() {
-    let faults =
-        World::new().accept(br#"{"databaseName": "x", "extensions": ["pgvector"], "port": null}"#, None).unwrap_err();
-    let hints: Vec<&str> = faults.iter().filter_map(|fault| fault.hint.as_deref()).collect();
+    let told = |spec: &[u8], of: fn(&Fault) -> &str| -> Vec<String> {
+        World::new().accept(spec, None).unwrap_err().iter().map(|fault| of(fault).to_owned()).collect()
+    };
+    let hints = told(br#"{"databaseName": "x", "extensions": ["pgvector"], "port": null}"#, |fault| {
+        fault.hint.as_deref().unwrap_or_default()
+    });
     assert_eq!(hints, ["did you mean \"database_name\"?", "did you mean \"vector\"?", "leave the field out instead"]);
+    let messages = told(br#"{"approval": "never", "reconcile": 7, "extensions": [7]}"#, |fault| &fault.message);
+    let expected = [
+        "must be \"auto\" or \"manual\"",
+        "must be a text or an object, and is a number",
+        "must be a text, and is a number",
+    ];
+    assert_eq!(messages, expected, "a choice names all that can be chosen");
 }

@@ -47,7 +47,7 @@ mod tests {
         let text = faults(&list, Style { coloured: false });
         assert_eq!(
             text,
-            "(document): not [2J JSON [invalid-json]\n/port: too large [out-of-range]\n    65535 at most\n"
+            "(document): not [2J JSON [invalid-json]\n    check it with `pgmoor validate FILE`, or any JSON tool\n/port: too large [out-of-range]\n    65535 at most\n"
         );
     }
 }

@@ -57,14 +57,52 @@ fn of_error(schema: &Value, error: &ValidationError<'_>) -> Vec<Fault> {
             unexpected.iter().map(|name| unknown_field(schema, error, place, name)).collect()
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            if let Some(values) = values_at(context, place) {
+                return vec![not_one_of(place, &values)];
+            }
             let branch = context.iter().find(|branch| !branch.iter().any(|inner| is_type_error_at(inner, place)));
             match branch {
                 Some(branch) => branch.iter().flat_map(|error| of_error(schema, error)).collect(),
-                None => vec![other_type(place, "a text or an object", error.instance())],
+                None => vec![other_type(place, &types_at(context, place), error.instance())],
             }
         }
         _ => vec![simple(schema, error, place)],
     }
+}
+
+/// The values of a choice whose branches are all one value each: how the schema describes an enumeration with a word
+/// about each value. Something of another type than all of them is no choice among them.
+fn values_at(context: &[Vec<ValidationError<'_>>], place: &str) -> Option<Vec<String>> {
+    let value = |branch: &Vec<ValidationError<'_>>| {
+        if branch.iter().any(|inner| is_type_error_at(inner, place)) {
+            return None;
+        }
+        branch.iter().find_map(|inner| match inner.kind() {
+            ValidationErrorKind::Constant { expected_value } if inner.instance_path().as_str() == place => {
+                Some(expected_value.as_str()?.to_owned())
+            }
+            _ => None,
+        })
+    };
+    context.iter().map(value).collect()
+}
+
+/// The types that the branches ask for, each once, in their order.
+fn types_at(context: &[Vec<ValidationError<'_>>], place: &str) -> String {
+    let mut wanted: Vec<String> = Vec::new();
+    for inner in context.iter().flatten().filter(|inner| is_type_error_at(inner, place)) {
+        if let ValidationErrorKind::Type { kind } = inner.kind()
+            && !wanted.contains(&types(kind))
+        {
+            wanted.push(types(kind));
+        }
+    }
+    wanted.join(" or ")
+}
+
+fn not_one_of(place: &str, values: &[impl AsRef<str>]) -> Fault {
+    let names: Vec<String> = values.iter().map(|value| format!("\"{}\"", value.as_ref())).collect();
+    Fault::new(Code::InvalidValue, place, format!("must be {}", names.join(" or ")))
 }
 
 fn is_type_error_at(error: &ValidationError<'_>, place: &str) -> bool {
@@ -112,7 +150,7 @@ fn simple(schema: &Value, error: &ValidationError<'_>, place: &str) -> Fault {
         ValidationErrorKind::Type { kind } => other_type(place, &types(kind), error.instance()),
         ValidationErrorKind::Enum { options } => {
             let names: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            Fault::new(Code::InvalidValue, place, format!("must be one of {}", names.join(", ")))
+            not_one_of(place, &names)
         }
         ValidationErrorKind::Constant { expected_value } => {
             Fault::new(Code::InvalidValue, place, format!("must be {expected_value}"))

@@ -70,12 +70,7 @@ fn attributes(check: &mut Check<'_>, user: &DatabaseUserSpec, place: &str) {
     for (index, attribute) in user.attributes.iter().enumerate() {
         let place = format!("{place}/attributes/{index}");
         if RoleFlags::default().with(attribute).is_none() {
-            check.add_with_hint(
-                Code::InvalidAttribute,
-                place,
-                "unsupported role attribute",
-                "SUPERUSER, CREATEDB, CREATEROLE, INHERIT, LOGIN, REPLICATION, BYPASSRLS, or one of these with NO before it",
-            );
+            check.add(Code::InvalidAttribute, place, "unsupported role attribute");
             continue;
         }
         let upper = attribute.to_ascii_uppercase();
