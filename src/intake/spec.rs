@@ -152,7 +152,7 @@ impl Intake {
         let data = EventData { message, digest: Some(digest.clone()), faults, ..EventData::default() };
         let event = self.event(id, EventType::SpecRejected, &digest, data);
         self.change(id, vec![event], move |row| {
-            row.last_seen = Some(digest);
+            row.saw(digest);
             // A good one that nobody has judged yet is still the last good word; what the host refused, or what waits
             // for a person, is no longer what the topic says.
             let unjudged = row.verdict.is_none();
@@ -182,7 +182,7 @@ impl Intake {
             for kind in lifted_by_the_spec() {
                 row.conditions.remove(&kind);
             }
-            row.last_seen = Some(digest);
+            row.saw(digest);
         })
         .await
     }
@@ -251,7 +251,7 @@ pub(super) fn propose(row: &mut DesiredRow, candidate: Candidate) {
         row.conditions.remove(&ConditionType::DeletionHeld);
     }
     let hold = same.map_or(Hold::No, |before| before.hold);
-    row.last_seen = Some(digest);
+    row.saw(digest);
     // Nothing is said of it until the host was asked.
     row.verdict = None;
     row.candidate = Some(Candidate { hold, ..candidate });
@@ -285,6 +285,19 @@ mod tests {
     fn a_replayed_old_spec_is_old_and_a_published_one_is_new() {
         assert_eq!(news(&row(), &digest("one"), true), News::Old);
         assert_eq!(news(&row(), &digest("one"), false), News::New);
+    }
+
+    #[test]
+    fn a_replayed_spec_that_was_never_accepted_is_old_once_another_was_said() {
+        let mut row = row();
+        propose(&mut row, waiting("three", Hold::No));
+        propose(&mut row, waiting("four", Hold::No));
+        assert_eq!(news(&row, &digest("three"), true), News::Old, "four took its place before anybody judged it");
+        assert_eq!(news(&row, &digest("three"), false), News::New, "its user says it again");
+        row.saw(digest("bad"));
+        propose(&mut row, waiting("five", Hold::No));
+        assert_eq!(news(&row, &digest("bad"), true), News::Old, "it was refused, and five came");
+        assert_eq!(news(&row, &digest("bad"), false), News::New);
     }
 
     fn waiting(text: &str, hold: Hold) -> Candidate {

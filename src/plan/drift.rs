@@ -1,7 +1,8 @@
 //! Drift: what differs although nobody asked for a change. It is told from the work that a spec asks for by what is
 //! remembered of each resource: as what it was last seen done.
 //!
-//! Invariants: nothing here decides what is to be done, the plan does; a memory that was lost finds no drift until
+//! Invariants: nothing here decides what is to be done, the plan does; a clock that was set back makes no pause longer
+//! than the longest; a memory that was lost finds no drift until
 //! everything was seen once more, and ends every fight, which then begins anew: both are harmless. No secret is
 //! remembered: differences are the plan's.
 
@@ -114,6 +115,7 @@ pub struct Look<'a> {
 impl Memory {
     /// Takes in a look, and gives what it brought.
     pub fn take(&mut self, look: Look<'_>) -> Vec<News> {
+        self.histories.values_mut().for_each(|history| history.not_after(look.now_ms));
         let steps: BTreeMap<&ResourceId, &Step> = look.plan.steps().map(|step| (&step.resource, step)).collect();
         let waiting: BTreeSet<&ResourceId> = look.plan.waiting.iter().map(|waiting| &waiting.resource).collect();
         let mut news = Vec::new();
@@ -243,6 +245,14 @@ impl Memory {
         }
     }
 
+    /// Something else is asked of these than was, which their digest does not tell: a password is no part of it.
+    pub fn ask_anew(&mut self, ids: impl IntoIterator<Item = ResourceId>) {
+        for id in ids {
+            self.done.remove(&id);
+            self.histories.remove(&id);
+        }
+    }
+
     /// Whether the spec asks for what was not done yet, as far as is remembered: something else than the repair of drift
     /// and what follows from it. The record is pgmoor's own, and nobody asks for it.
     #[must_use]
@@ -255,6 +265,15 @@ impl Memory {
 }
 
 impl History {
+    /// The clock may have been set back: what was in what is now the future counts as being now.
+    fn not_after(&mut self, now_ms: i64) {
+        self.began.iter_mut().for_each(|(_, began_ms)| *began_ms = now_ms.min(*began_ms));
+        if let Some(fight) = &mut self.fight {
+            fight.last_ms = now_ms.min(fight.last_ms);
+            fight.until_ms = now_ms.saturating_add(FIGHT_PAUSE_MAX_MS).min(fight.until_ms);
+        }
+    }
+
     /// Whether anything of it still matters.
     fn keep(&mut self, now_ms: i64) -> bool {
         if self.open.is_some() {

@@ -7,12 +7,12 @@ use super::service::Shared;
 use crate::contract::documents::{ConditionType, Event, EventData, EventType, Time};
 use crate::contract::topics::Topic;
 use crate::model::spec::Reconcile;
-use crate::model::{DatabaseId, Graph, ResourceId, Scope};
+use crate::model::{DatabaseId, Graph, Kind, Record, ResourceId, Scope};
 use crate::plan::Plan;
 use crate::plan::drift::{Difference, FIGHT_WINDOW_MS, Look, Memory, News};
 use crate::report;
 use crate::report::conditions::Found;
-use crate::store::{Error, OutMessage, Rows as _};
+use crate::store::{Error, OutMessage, Rows as _, Writer};
 
 /// How many resources a condition names; the plan names all.
 const NAMED_MAX: usize = 3;
@@ -62,6 +62,19 @@ pub(super) async fn forget(shared: &Shared, scope: &Scope) -> Result<(), Error> 
     }
     let scope = scope.clone();
     shared.store.write(move |writer| writer.forget_drift(&scope)).await
+}
+
+/// A record with other passwords is about to be kept. No digest of a resource tells of them: what is done about them is
+/// no repair of drift.
+pub(super) fn passwords_asked(writer: &mut Writer<'_>, record: &Record) -> Result<(), Error> {
+    let before = writer.record(&record.database)?.map(|before| before.passwords).unwrap_or_default();
+    let others = record.passwords.iter().filter(|(user, password)| before.get(*user) != Some(*password));
+    let roles: Vec<ResourceId> = others.map(|(user, _)| ResourceId::new(Kind::Role, user)).collect();
+    let scope = Scope::Database(record.database.clone());
+    let before = writer.drift(&scope)?;
+    let mut memory = before.clone();
+    memory.ask_anew(roles);
+    if memory == before { Ok(()) } else { writer.put_drift(&scope, &memory) }
 }
 
 /// What is to be said of it in the status.

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::hold;
 use super::ledger::say;
 use super::live::{self, Missing};
 use super::promises::Promises;
 use super::service::Shared;
+use super::{drift, hold};
 use crate::contract::documents::{
     AcceptedBy, ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult,
 };
@@ -268,6 +268,7 @@ pub(super) async fn accept(
             writer.put_intent(id, &IntentRow::default())?;
         }
         writer.put_desired(id, &row)?;
+        drift::passwords_asked(writer, &record)?;
         if record.revision > 0 {
             writer.put_record(&record)?;
         }

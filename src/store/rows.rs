@@ -32,6 +32,9 @@ pub struct DesiredRow {
     pub last_seen: Option<Digest>,
     /// The last accepted specs, oldest first, at most [`HISTORY_MAX`].
     pub history: VecDeque<HistoryRow>,
+    /// The payloads that were the last word before, accepted or not, newest last, at most [`HISTORY_MAX`].
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub overtaken: VecDeque<Digest>,
     /// Payloads over which pgmoor itself failed, newest last, at most [`POISON_MAX`]: they are not tried again by the
     /// version that failed.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
@@ -120,11 +123,21 @@ impl DesiredRow {
         }
     }
 
-    /// Whether history knows this spec as one that another has taken the place of (rule 9).
+    /// A payload came, and is the last word now: whatever was before has been overtaken.
+    pub fn saw(&mut self, digest: Digest) {
+        self.overtaken.extend(self.last_seen.replace(digest.clone()));
+        self.overtaken.retain(|before| *before != digest);
+        while self.overtaken.len() > HISTORY_MAX {
+            self.overtaken.pop_front();
+        }
+    }
+
+    /// Whether this spec is known as one that another has taken the place of (rule 9): after it was accepted, or before,
+    /// or although it was refused.
     #[must_use]
     pub fn superseded(&self, digest: &Digest) -> bool {
         let current = self.history.back().is_some_and(|row| row.digest == *digest);
-        !current && self.history.iter().any(|row| row.digest == *digest)
+        !current && (self.overtaken.contains(digest) || self.history.iter().any(|row| row.digest == *digest))
     }
 }
 
@@ -344,6 +357,29 @@ mod tests {
         // A spec that came back on purpose is the current one again.
         row.remember(entry(&HISTORY_MAX.to_string()));
         assert!(!row.superseded(&digest(HISTORY_MAX)));
+    }
+
+    #[test]
+    fn what_was_overtaken_before_it_was_accepted_is_old_news_until_it_is_said_again() {
+        let mut row = DesiredRow::default();
+        let digest = |n: usize| Digest::of_bytes(n.to_string().as_bytes());
+        row.saw(digest(0));
+        row.saw(digest(0));
+        assert!(!row.superseded(&digest(0)), "it is the last word");
+        row.saw(digest(1));
+        assert!(row.superseded(&digest(0)) && !row.superseded(&digest(1)));
+        row.saw(digest(0));
+        assert!(row.superseded(&digest(1)) && !row.superseded(&digest(0)), "its user came back to it");
+        for n in 2..HISTORY_MAX + 3 {
+            row.saw(digest(n));
+        }
+        assert_eq!(row.overtaken.len(), HISTORY_MAX);
+        assert!(!row.superseded(&digest(1)), "forgotten");
+        // A bad one came after the accepted one, which is still what holds.
+        row.remember(entry("accepted"));
+        row.saw(Digest::of_bytes(b"accepted"));
+        row.saw(Digest::of_bytes(b"bad"));
+        assert!(!row.superseded(&Digest::of_bytes(b"accepted")));
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Acks {
 
 fn mentions(row: &DesiredRow, digest: &Digest) -> bool {
     row.last_seen.as_ref() == Some(digest)
+        || row.overtaken.contains(digest)
         || row.accepted.as_ref().is_some_and(|accepted| accepted.digest == *digest)
         || row.candidate.as_ref().is_some_and(|candidate| candidate.spec.digest == *digest)
         || row.history.iter().any(|past| past.digest == *digest)

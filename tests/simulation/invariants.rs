@@ -22,7 +22,8 @@ pub(crate) enum Invariant {
     SecretsKept,
     /// Nothing that is not ours is touched.
     OursAlone,
-    /// What a user wrote stays, and so does a password.
+    /// What a user wrote stays, and so does the password of a user for as long as the specs name him. Who left and comes
+    /// back has a new one, and an old one is never good again.
     NothingLost,
     /// What the broker was told is taken is on the disk (rule 5).
     AckedIsDurable,
@@ -51,7 +52,8 @@ impl Breaches {
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    clusters: BTreeMap<String, (String, BTreeMap<String, String>)>,
+    /// By database: which cluster it is, and by role the passwords it has had.
+    clusters: BTreeMap<String, (String, BTreeMap<String, Vec<String>>)>,
     checked: usize,
 }
 
@@ -120,10 +122,19 @@ fn passwords(site: &Site, look: &Look, memory: &mut Memory) {
             }
             for (role, password) in &cluster.roles {
                 let Some(password) = password else { continue };
-                if known.entry(role.clone()).or_insert_with(|| password.clone()) != password {
-                    site.breaches
-                        .found(Invariant::NothingLost, format!("the password of {role} in {database} changed"));
+                let had = known.entry(role.clone()).or_default();
+                if had.last() == Some(password) {
+                    continue;
                 }
+                let how = match had.contains(password) {
+                    true => Some("is an old one again"),
+                    false => (had.len() > wish.without(role)).then_some("changed although he never left"),
+                };
+                if let Some(how) = how {
+                    let how = format!("the password of {role} in {database} {how}");
+                    site.breaches.found(Invariant::NothingLost, how);
+                }
+                had.push(password.clone());
             }
             let rows: BTreeSet<&String> = cluster.databases.values().flat_map(|database| &database.rows).collect();
             if let Some(row) = wish.rows.iter().find(|row| !rows.contains(row)) {

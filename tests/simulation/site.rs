@@ -173,6 +173,11 @@ impl Site {
         self.epoch.load(Ordering::SeqCst)
     }
 
+    /// Whether Swarm has a record of a database.
+    pub(crate) fn recorded(&self, database: &str) -> bool {
+        self.world.look().configs.iter().any(|name| name.starts_with(&format!("pgmoor.db.{database}.")))
+    }
+
     /// Whether the wish for a database is what its status says is observed.
     pub(crate) fn observed(&self, database: &str) -> bool {
         let status = self.broker.retained(&self.topic(&format!("databases/{database}/status")));

@@ -162,10 +162,10 @@ impl Story {
     // ---- what fails ----
 
     /// A fault takes memory away: what only that memory held is said again once all is calm.
-    fn forget(&self, lost: impl Fn(&str) -> bool) {
+    fn forget(&self, lost: impl Fn(&str, &str) -> bool) {
         for database in DATABASES {
             let topic = self.site.topic(&format!("databases/{database}/spec"));
-            if lost(&topic) {
+            if lost(database, &topic) {
                 self.site.words.change(database, |wish| wish.uncertain = true);
             }
         }
@@ -204,15 +204,11 @@ impl Story {
         self.site.disk.wipe();
         // What was acknowledged and stood in the store alone: anything but the spec that the broker still holds.
         let (broker, words, rewound) = (self.site.broker.clone(), self.site.words.clone(), self.rewound);
-        let records = self.site.world.look().configs;
-        self.forget(|topic| {
+        let site = self.site.clone();
+        self.forget(|database, topic| {
             let retained = broker.retained(topic);
-            let Some(database) = DATABASES.iter().find(|database| topic.contains(&format!("/{database}/"))) else {
-                return true;
-            };
             // Nobody names the topic of a database without a record, and the broker's replay may be cut short.
-            let recorded = records.iter().any(|name| name.starts_with(&format!("pgmoor.db.{database}.")));
-            let says = match words.of(database).word.filter(|_| recorded) {
+            let says = match words.of(database).word.filter(|_| site.recorded(database)) {
                 Some(Word::Good(spec)) => Some(spec.into_bytes()),
                 Some(Word::Delete) => Some(DELETE.as_bytes().to_vec()),
                 Some(Word::Bad(_) | Word::Clear) | None => None,
@@ -251,13 +247,15 @@ impl Story {
         if memory != Memory::Kept {
             let unacknowledged = self.site.broker.unacknowledged();
             let (away, lost) = (!self.site.broker.has_session(), self.lost && memory == Memory::Older);
-            self.forget(|topic| away || lost || unacknowledged.contains(topic));
+            self.forget(|_, topic| away || lost || unacknowledged.contains(topic));
         }
         self.rewound |= memory == Memory::Older;
-        // A refused one that comes back is refused once more, and its verdict stands (docs/open-points.md).
         if memory == Memory::Older {
-            let broker = self.site.broker.clone();
-            self.forget(|topic| broker.saved(topic).is_some_and(|spec| contains(&spec, "bad-")));
+            // What was said of a database before the one that is there now began (docs/open-points.md).
+            let (broker, words) = (self.site.broker.clone(), self.site.words.clone());
+            self.forget(|database, topic| {
+                broker.saved(topic).is_some_and(|saved| words.of(database).is_forgotten(&saved))
+            });
         }
         self.site.broker.down(memory);
         self.pass(self.dice.time(0, 15_000)).await;
@@ -442,8 +440,4 @@ impl Story {
             self.site.breaches.found(Invariant::Converges, format!("it did not stay so: {why}"));
         }
     }
-}
-
-fn contains(payload: &[u8], text: &str) -> bool {
-    String::from_utf8_lossy(payload).contains(text)
 }

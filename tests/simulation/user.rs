@@ -12,8 +12,12 @@ impl Story {
             self.site.trace.say("the broker saves");
             self.site.broker.save();
         }
-        let bad = matches!(word, Word::Bad(_));
+        let (bad, ends) = (matches!(word, Word::Bad(_)), matches!(word, Word::Delete | Word::Clear));
         self.site.words.say(database, word);
+        if ends && !self.site.recorded(database) {
+            // Nothing is kept of what never was.
+            self.site.words.forget(database);
+        }
         if bad && !self.site.observed(database) {
             // It takes the place of the good one before it, which nobody has judged yet.
             self.site.words.change(database, |wish| wish.uncertain = true);

@@ -21,6 +21,17 @@ pub(crate) enum Word {
     Clear,
 }
 
+impl Word {
+    /// What was published.
+    pub(crate) fn payload(&self) -> &[u8] {
+        match self {
+            Self::Good(spec) | Self::Bad(spec) => spec.as_bytes(),
+            Self::Delete => DELETE.as_bytes(),
+            Self::Clear => b"",
+        }
+    }
+}
+
 /// One database, as its user sees it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wish {
@@ -42,6 +53,23 @@ pub(crate) struct Wish {
     pub(crate) jumped: bool,
     /// What its user wrote and was told is there.
     pub(crate) rows: Vec<String>,
+    /// Every word, oldest first.
+    pub(crate) said: Vec<Word>,
+    /// With so many of them pgmoor may have forgotten all that it knew of the database: it was purged, or never was.
+    pub(crate) forgotten: usize,
+}
+
+impl Wish {
+    /// How many of the specs that were said do not name this user: with each of them he leaves, and his password with him.
+    pub(crate) fn without(&self, user: &str) -> usize {
+        let name = format!("\"username\": \"{user}\"");
+        self.said.iter().filter(|word| matches!(word, Word::Good(spec) if !spec.contains(&name))).count()
+    }
+
+    /// Whether this was last said before all was forgotten: nothing tells it from news then.
+    pub(crate) fn is_forgotten(&self, payload: &[u8]) -> bool {
+        self.said.iter().rposition(|word| word.payload() == payload).is_some_and(|at| at < self.forgotten)
+    }
 }
 
 /// All wishes. Clones are the same.
@@ -93,8 +121,14 @@ impl Words {
                 }
             }
             wish.uncertain = false;
+            wish.said.push(word.clone());
             wish.word = Some(word);
         });
+    }
+
+    /// All that was known of a database is forgotten.
+    pub(crate) fn forget(&self, database: &str) {
+        self.change(database, |wish| wish.forgotten = wish.said.len());
     }
 
     /// The database whose instance a path or a text is about.

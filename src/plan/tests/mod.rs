@@ -3,6 +3,7 @@
 
 mod approval;
 mod decision;
+mod drift;
 mod golden;
 mod properties;
 mod refused;

@@ -1,4 +1,6 @@
 //! Back-off: a step that failed is not tried again before its time.
+//!
+//! Invariant: a clock that was set back lengthens no wait: what failed in what is now the future may be tried at once.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +24,9 @@ impl<'a> BackOff<'a> {
 
 impl Gate for BackOff<'_> {
     fn holds(&mut self, step: &Step) -> Option<Hold> {
-        let until_ms = self.rows.get(&step.resource)?.next_attempt_at_ms;
-        (until_ms > self.now_ms).then_some(Hold::BackOff { until_ms })
+        let row = self.rows.get(&step.resource)?;
+        let waits = row.failed_at_ms..row.next_attempt_at_ms;
+        waits.contains(&self.now_ms).then_some(Hold::BackOff { until_ms: row.next_attempt_at_ms })
     }
 }
 
@@ -48,5 +51,6 @@ mod tests {
         assert_eq!(BackOff::new(&rows, 1_999).holds(&step("a", &[])), Some(Hold::BackOff { until_ms: 2_000 }));
         assert_eq!(BackOff::new(&rows, 2_000).holds(&step("a", &[])), None);
         assert_eq!(BackOff::new(&rows, 1_000).holds(&step("b", &[])), None);
+        assert_eq!(BackOff::new(&rows, 999).holds(&step("a", &[])), None, "the clock was set back");
     }
 }

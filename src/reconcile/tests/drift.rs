@@ -9,6 +9,7 @@ use super::super::pass::Next;
 use super::site::Site;
 use crate::contract::documents::{ConditionType, EventType, PlanState, State};
 use crate::domain::layout;
+use crate::drivers::fake::System;
 use crate::drivers::host::Permissions;
 use crate::model::role::{RoleAttributes, RoleFlags};
 use crate::model::{Digest, Record, Secret};
@@ -312,6 +313,19 @@ async fn what_a_spec_asks_for_is_no_drift() {
     // Half of a change was done when the old spec came back: that is no drift either.
     site.publish(SHOP).await;
     site.look().await;
+    site.apply(fewer).await;
+    // Nor is a password that is asked for, however often, or one of a user who left and came back before his role was gone.
+    for password in ["one", "two", "three", "four"] {
+        site.apply(&SHOP.replace(r#""clerk","#, &format!(r#""clerk", "password": "{password}","#))).await;
+    }
+    site.fake.unreachable(System::Postgres, true);
+    site.publish(fewer).await;
+    site.look().await;
+    site.publish(SHOP).await;
+    site.look().await;
+    site.fake.unreachable(System::Postgres, false);
+    site.settle(&site.scope()).await;
+    assert_ne!(record(&site).passwords["clerk"], Secret::new("four"), "what was known of him went when he left");
     site.apply(fewer).await;
     // What was forgotten is found and mended, and nobody is blamed.
     site.shared
