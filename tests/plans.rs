@@ -13,8 +13,8 @@ use pgmoor::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet};
 use pgmoor::drivers::certificates::make_authority;
 use pgmoor::model::record::StoredSpec;
 use pgmoor::model::{
-    AcceptedSpec, Catalogue, DatabaseId, Digest, FleetId, FleetRecord, Graph, HostId, Kind, Observation, Observed,
-    Record, Scope, Secret, Stray,
+    AcceptedSpec, Catalogue, DatabaseId, Digest, Executor, FleetId, FleetRecord, Graph, HostId, Kind, Observation,
+    Observed, Record, Scope, Secret, Stray,
 };
 use pgmoor::plan::decision::{Decision, End, Veil};
 use pgmoor::plan::{Disruption, Input, Plan, check, nothing_there, plan, simulate, text};
@@ -25,7 +25,22 @@ const NOW_S: i64 = 1_780_000_000;
 struct Site {
     catalogue: Catalogue,
     fleet: FleetRecord,
-    facts: HostFacts,
+    /// Three; a fleet's plans are of the first alone.
+    hosts: Hosts,
+}
+
+fn facts(number: u8) -> HostFacts {
+    HostFacts {
+        host: HostId::parse(&format!("host-{number}")).unwrap(),
+        hostname: format!("host-{number}"),
+        swarm_node: format!("node-{number}"),
+        data_dir: "/var/lib/pgmoor".to_owned(),
+        advertise_address: [192, 0, 2, number].into(),
+        cpus: 4,
+        memory_bytes: 8 << 30,
+        postgres_owner: Owner::IMAGE,
+        etcd_owner: Owner::IMAGE,
+    }
 }
 
 struct Choices;
@@ -50,40 +65,38 @@ struct Applied {
 impl Site {
     fn new() -> Self {
         let fleet_id = FleetId::parse("demo").unwrap();
-        let host = HostId::parse("host-1").unwrap();
-        let address = "192.0.2.1".parse().unwrap();
+        let HostFacts { host, advertise_address: address, .. } = facts(1);
         let authority = make_authority(&fleet_id, NOW_S).unwrap();
         let entropy = [7; fleet::ENTROPY_BYTES];
         Self {
             catalogue: catalogue::embedded().unwrap(),
             fleet: fleet::mint(&fleet_id, (&host, address), authority.certificate_pem, authority.key_pem, &entropy),
-            facts: HostFacts {
-                host,
-                hostname: "host-1".to_owned(),
-                swarm_node: "node-1".to_owned(),
-                data_dir: "/var/lib/pgmoor".to_owned(),
-                advertise_address: address,
-                cpus: 4,
-                memory_bytes: 8 << 30,
-                postgres_owner: Owner::IMAGE,
-                etcd_owner: Owner::IMAGE,
-            },
+            hosts: (1..=3).map(facts).collect(),
         }
     }
 
-    /// The database after this document was accepted.
+    /// The database after this document was accepted, on the first host.
     fn database(&self, document: &str, before: Option<&Applied>) -> Applied {
+        self.database_on(&[1], document, before)
+    }
+
+    /// The same with its node on these hosts, which admission does not take yet.
+    fn database_on(&self, hosts: &[u8], document: &str, before: Option<&Applied>) -> Applied {
+        let here = facts(1);
         let id = DatabaseId::parse("shop").unwrap();
         let context = Context {
             catalogue: &self.catalogue,
-            host: &self.facts.host,
-            known_hosts: &BTreeSet::from([self.facts.host.clone()]),
+            host: &here.host,
+            known_hosts: &BTreeSet::from([here.host.clone()]),
             previous: before.map(|before| &before.spec),
             ports_in_use: &BTreeMap::new(),
-            data_dir: &self.facts.data_dir,
+            data_dir: &here.data_dir,
             default_memory_bytes: pgmoor::contract::spec::DEFAULT_MEMORY_BYTES,
         };
-        let spec = accept(&id, document.as_bytes(), &context).unwrap();
+        let mut spec = accept(&id, document.as_bytes(), &context).unwrap();
+        for node in &mut spec.nodes {
+            node.hosts = hosts.iter().map(|number| facts(*number).host).collect();
+        }
         let stored = StoredSpec {
             document: Secret::new(document),
             digest: Digest::of_bytes(document.as_bytes()),
@@ -97,8 +110,8 @@ impl Site {
         } else {
             database::mint(accepted, record, &mut Choices).unwrap()
         };
-        let (hosts, options) = (Hosts::from(self.facts.clone()), FleetOptions::default());
-        let graph = database::graph(&spec, &record, &self.fleet, &hosts, &self.catalogue, &options).unwrap();
+        let options = FleetOptions::default();
+        let graph = database::graph(&spec, &record, &self.fleet, &self.hosts, &self.catalogue, &options).unwrap();
         Applied { spec, record, graph }
     }
 }
@@ -128,7 +141,10 @@ fn seen(before: &Graph, after: &Graph) -> Observed {
     }
     for resource in before.in_order().filter(|resource| !after.contains(&resource.id)) {
         let dependencies = resource.dependencies.keys().cloned().collect();
-        world.strays.insert(resource.id.clone(), Stray { executor: resource.executor.clone(), dependencies });
+        world.strays.insert(
+            resource.id.clone(),
+            Stray { executor: resource.executor.clone(), dependencies, member: resource.member.clone() },
+        );
     }
     world
 }
@@ -148,13 +164,18 @@ const SHOP: &str = r#"{
 
 /// The plan from the shop as it is to the shop with one text of its document replaced.
 fn changed(replaced: &str, by: &str) -> Plan {
+    moved((&[1], &[1]), replaced, by)
+}
+
+/// The same, while its node goes from some hosts to others. The first of them has the primary.
+fn moved((from, to): (&[u8], &[u8]), replaced: &str, by: &str) -> Plan {
     let site = Site::new();
     let mut versions: Vec<&str> = site.catalogue.postgres.iter().map(|image| image.version.as_str()).collect();
     versions.sort_unstable();
     let versions = |document: &str| document.replace("OLD", versions[0]).replace("NEW", versions[1]);
     assert!(SHOP.contains(replaced), "{replaced}");
-    let before = site.database(&versions(SHOP), None);
-    let after = site.database(&versions(&SHOP.replace(replaced, by)), Some(&before));
+    let before = site.database_on(from, &versions(SHOP), None);
+    let after = site.database_on(to, &versions(&SHOP.replace(replaced, by)), Some(&before));
     planned(&Scope::Database(before.spec.id), &after.graph, &seen(&before.graph, &after.graph))
 }
 
@@ -168,8 +189,7 @@ fn a_database_is_created() {
 #[test]
 fn a_fleet_is_created() {
     let site = Site::new();
-    let graph =
-        fleet::graph(&site.fleet, &Hosts::from(site.facts.clone()), &site.catalogue, &FleetOptions::default()).unwrap();
+    let graph = fleet::graph(&site.fleet, &Hosts::from(facts(1)), &site.catalogue, &FleetOptions::default()).unwrap();
     golden("real-create-fleet", &planned(&Scope::Fleet, &graph, &nothing_there(&graph)));
 }
 
@@ -212,4 +232,80 @@ fn an_extension_disturbs_nobody() {
 fn a_deleted_database_keeps_its_record() {
     let plan = changed(r#""database_name": "shop","#, r#""deleted": true, "database_name": "shop","#);
     golden("real-delete", &plan);
+}
+
+const THREE: &[u8] = &[1, 2, 3];
+
+#[test]
+fn a_database_on_three_hosts_is_created() {
+    let site = Site::new();
+    let shop = site.database_on(THREE, r#"{"template": "postgres"}"#, None);
+    golden("hosts-create", &planned(&Scope::Database(shop.spec.id), &shop.graph, &nothing_there(&shop.graph)));
+}
+
+#[test]
+fn a_replica_is_added() {
+    let plan = moved((&[1, 2], THREE), "", "");
+    assert_eq!(plan.disruption(), Disruption::None);
+    golden("hosts-add-replica", &plan);
+}
+
+#[test]
+fn a_lone_primary_gets_a_replica() {
+    let plan = moved((&[1], &[1, 2]), "", "");
+    assert_eq!(plan.disruption(), Disruption::Reload);
+    golden("hosts-first-replica", &plan);
+}
+
+#[test]
+fn a_replica_is_removed() {
+    golden("hosts-remove-replica", &moved((THREE, &[1, 2]), "", ""));
+}
+
+#[test]
+fn the_primarys_host_leaves() {
+    golden("hosts-primary-leaves", &moved((THREE, &[2, 3]), "", ""));
+}
+
+#[test]
+fn a_database_moves_to_another_host() {
+    golden("hosts-move", &moved((&[1], &[2]), "", ""));
+}
+
+#[test]
+fn a_node_is_resized() {
+    golden("hosts-resize", &moved((THREE, THREE), r#""port": 5432,"#, r#""port": 5432, "memory": "1GiB","#));
+}
+
+#[test]
+fn a_node_gets_another_image() {
+    golden("hosts-image", &moved((THREE, THREE), "OLD", "NEW"));
+}
+
+#[test]
+fn a_node_gets_another_port() {
+    golden("hosts-port-change", &moved((THREE, THREE), "5432", "5433"));
+}
+
+/// Whoever plans describes the same, and what leaves is remembered until it is gone.
+#[test]
+fn an_instance_that_leaves_is_remembered() {
+    let site = Site::new();
+    let options = FleetOptions::default();
+    let before = site.database_on(THREE, SHOP.replace("OLD", &site.catalogue.default).as_str(), None);
+    let after = site.database_on(&[2, 3], SHOP.replace("OLD", &site.catalogue.default).as_str(), Some(&before));
+    let leaving =
+        database::leaving(&after.spec, &after.record, &site.fleet, &site.hosts, &site.catalogue, &options).unwrap();
+    let strays: Vec<_> = leaving.in_order().filter(|one| !after.graph.contains(&one.id)).collect();
+    assert!(
+        strays.iter().all(|one| one.executor == Executor::Host(facts(1).host) || one.executor == Executor::Manager)
+    );
+    let all = |graph: &Graph| graph.in_order().map(|one| one.id.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(all(&leaving), &all(&before.graph) | &all(&after.graph));
+    let released = database::released(&after.spec, after.record.clone());
+    assert_eq!(released.revision, after.record.revision + 1);
+    let nobody =
+        database::leaving(&after.spec, &released, &site.fleet, &site.hosts, &site.catalogue, &options).unwrap();
+    assert!(nobody.is_empty());
+    assert_eq!(database::released(&after.spec, released.clone()), released);
 }

@@ -7,7 +7,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::{Error, Owner};
 use crate::model::resource::{CertificateAttributes, OnDelete};
-use crate::model::{Attributes, Dependency, Digest, Executor, Kind, Payload, Resource, ResourceId, Secret};
+use crate::model::{Attributes, Dependency, Digest, Executor, Kind, Member, Payload, Resource, ResourceId, Secret};
 
 /// The user alone.
 pub(super) const PRIVATE: u32 = 0o600;
@@ -25,6 +25,7 @@ impl Draft {
         Self(Resource {
             id: ResourceId::new(kind, name),
             executor,
+            member: None,
             dependencies: std::collections::BTreeMap::new(),
             attributes,
             may_differ: Vec::new(),
@@ -35,6 +36,12 @@ impl Draft {
     /// These must be there first.
     pub(super) fn after<'a>(mut self, ids: impl IntoIterator<Item = &'a ResourceId>) -> Self {
         self.0.dependencies.extend(ids.into_iter().map(|id| (id.clone(), Dependency::Order)));
+        self
+    }
+
+    /// One of these must be there first.
+    pub(super) fn after_any<'a>(mut self, ids: impl IntoIterator<Item = &'a ResourceId>) -> Self {
+        self.0.dependencies.extend(ids.into_iter().map(|id| (id.clone(), Dependency::Any)));
         self
     }
 
@@ -59,6 +66,8 @@ impl Draft {
 #[derive(Debug)]
 pub(super) struct Drafts {
     record: ResourceId,
+    /// The instance that all resources are a part of until another is set.
+    member: Option<Member>,
     resources: Vec<Resource>,
 }
 
@@ -69,13 +78,19 @@ impl Drafts {
             .map_err(|error| Error::Render { what: "the record", why: error.to_string() })?;
         let draft = Draft::new(Kind::Record, name, Executor::Manager, Attributes::Record { revision })
             .carrying(Payload::Content(Secret::new(text)));
-        Ok(Self { record: draft.0.id.clone(), resources: vec![draft.0] })
+        Ok(Self { record: draft.0.id.clone(), member: None, resources: vec![draft.0] })
+    }
+
+    /// What is added from now on is a part of this instance; of none, or of all.
+    pub(super) fn part_of(&mut self, member: Option<Member>) {
+        self.member = member;
     }
 
     /// Adds a resource and gives its id.
     pub(super) fn add(&mut self, draft: Draft) -> ResourceId {
         let mut resource = draft.0;
         resource.dependencies.entry(self.record.clone()).or_insert(Dependency::Order);
+        resource.member.clone_from(&self.member);
         let id = resource.id.clone();
         self.resources.push(resource);
         id

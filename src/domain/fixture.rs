@@ -98,6 +98,7 @@ pub(super) fn minimal() -> AcceptedSpec {
             port: PortRequest::Unpublished,
             cpu_millis: None,
             memory_bytes: 512 << 20,
+            synchronous: crate::model::resource::SynchronousMode::Off,
             postgresql_conf: BTreeMap::new(),
             pg_hba: Vec::new(),
             pg_ident: Vec::new(),

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::describe::{Draft, Drafts, Usage, certificate, directory, file, issuer};
 use super::layout::{self, container};
+use super::members;
 use super::{Error, FleetOptions, HostFacts, Hosts, Owner, describe};
 use crate::model::resource::OnDelete;
 use crate::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
@@ -50,6 +51,7 @@ pub fn mint(
         ca_key_pem,
         etcd_root_password: Secret::new(URL_SAFE_NO_PAD.encode(password)),
         etcd_members: BTreeMap::from([(member.0.clone(), member.1.to_string())]),
+        etcd_joined: BTreeMap::new(),
         etcd_cluster_token: URL_SAFE_NO_PAD.encode(token),
     }
 }
@@ -256,8 +258,8 @@ fn environment(
     address: &str,
 ) -> BTreeMap<String, String> {
     let peer = |address: &str| layout::etcd_url(address, options.etcd_peer_port);
-    let members: Vec<String> =
-        record.etcd_members.iter().map(|(host, address)| format!("{host}={}", peer(address))).collect();
+    let (members, joined) = members::started_with(record, &facts.host, address);
+    let members: Vec<String> = members.iter().map(|(host, address)| format!("{host}={}", peer(address))).collect();
     let ca = format!("{}.crt", layout::in_container("ca"));
     let pair = |name: &str, ending: &str| format!("{}.{ending}", layout::in_container(name));
     let any = |scheme: &str, port: u16| format!("{scheme}://0.0.0.0:{port}");
@@ -269,7 +271,7 @@ fn environment(
         ("LISTEN_PEER_URLS", any("https", layout::ETCD_PEER_PORT)),
         ("INITIAL_ADVERTISE_PEER_URLS", peer(address)),
         ("INITIAL_CLUSTER", members.join(",")),
-        ("INITIAL_CLUSTER_STATE", "new".to_owned()),
+        ("INITIAL_CLUSTER_STATE", if joined { "existing" } else { "new" }.to_owned()),
         ("INITIAL_CLUSTER_TOKEN", record.etcd_cluster_token.clone()),
         ("LISTEN_METRICS_URLS", format!("http://127.0.0.1:{}", layout::ETCD_METRICS_PORT)),
         ("CLIENT_CERT_AUTH", "true".to_owned()),

@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod database;
 pub mod fleet;
 pub mod layout;
+pub mod members;
 pub mod parameters;
 pub mod patroni;
 

@@ -155,6 +155,7 @@ mod tests {
         Resource {
             id: ResourceId::new(Kind::Network, name),
             executor: Executor::Manager,
+            member: None,
             dependencies: needs
                 .iter()
                 .map(|need| (ResourceId::new(Kind::Network, *need), Dependency::Content))

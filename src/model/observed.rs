@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::resource::{Attributes, Executor, ResourceId};
+use super::ids::InstanceId;
+use super::resource::{Attributes, Executor, Member, ResourceId};
 
 /// What was seen of one resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,13 +36,29 @@ pub struct Present {
     pub needs_recreate: bool,
     /// What is wrong with it, as a sentence for people.
     pub error: Option<String>,
+    /// Of an instance that runs: how it stands in its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
+}
+
+/// How an instance stands in its node. It is seen and never desired: who is primary, Patroni decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "role")]
+pub enum Standing {
+    /// It takes writes.
+    Primary {
+        /// The instances that stream from it, each with the bytes of write-ahead log that it has yet to replay.
+        streaming: BTreeMap<InstanceId, u64>,
+    },
+    /// It follows a primary, or recovers.
+    Replica,
 }
 
 impl Present {
     /// Just these attributes, nothing wrong.
     #[must_use]
     pub fn new(attributes: Attributes) -> Self {
-        Self { attributes, applied: None, object: None, needs_recreate: false, error: None }
+        Self { attributes, applied: None, object: None, needs_recreate: false, error: None, standing: None }
     }
 }
 
@@ -63,6 +80,9 @@ pub struct Stray {
     pub executor: Executor,
     /// What it depends on, and what therefore goes after it.
     pub dependencies: BTreeSet<ResourceId>,
+    /// The instance that it is a part of, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
 }
 
 /// A map whose keys are no texts, as a list of pairs.

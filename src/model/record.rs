@@ -109,6 +109,10 @@ pub struct FleetRecord {
     pub etcd_root_password: Secret,
     /// The hosts that run an etcd member, with the address each advertises.
     pub etcd_members: BTreeMap<HostId, String>,
+    /// What each member was started with that joined the cluster later: the members of then, itself among them, with the
+    /// address that each advertised. A member without an entry founded the cluster, alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub etcd_joined: BTreeMap<HostId, BTreeMap<HostId, String>>,
     /// The token that keeps this etcd cluster apart from others.
     pub etcd_cluster_token: String,
 }

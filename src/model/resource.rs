@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::ids::{HostId, NodeName};
+use super::ids::{HostId, InstanceId, NodeName};
 use super::role::RoleAttributes;
 use super::secret::Secret;
 use super::service::ServiceAttributes;
@@ -115,6 +115,19 @@ pub enum Dependency {
     Order,
     /// What we are is made from it: when it changes, we are updated (`dependency_updated`).
     Content,
+    /// One of all that are named so must be there first: of the instances of a node, the one that is its primary.
+    Any,
+}
+
+/// The instance that a resource is a part of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// Its node.
+    pub node: NodeName,
+    /// Its place among the node's instances: the first is the initial primary. One that leaves comes after all others.
+    pub place: usize,
+    /// It.
+    pub instance: InstanceId,
 }
 
 /// What a resource carries and never shows.
@@ -276,6 +289,9 @@ pub struct PatroniConfigAttributes {
     pub failsafe_mode: bool,
     /// Bytes of lag beyond which a replica is not promoted.
     pub maximum_lag_on_failover: u64,
+    /// Whether a commit waits for a replica.
+    #[serde(default, skip_serializing_if = "SynchronousMode::is_off")]
+    pub synchronous_mode: SynchronousMode,
     /// Whether a diverged former primary is rewound.
     pub use_pg_rewind: bool,
     /// `postgresql.conf`, every value as text. Holds `pgmoor.config`, see [`InstanceAttributes::config`].
@@ -284,6 +300,27 @@ pub struct PatroniConfigAttributes {
     pub pg_hba: Vec<String>,
     /// The lines of `pg_ident.conf`.
     pub pg_ident: Vec<String>,
+}
+
+/// Patroni's `synchronous_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SynchronousMode {
+    /// A commit waits for no replica.
+    #[default]
+    Off,
+    /// It waits for the replica that Patroni has chosen for it.
+    On,
+    /// It waits for as many of the replicas, whichever are the first.
+    Quorum,
+}
+
+impl SynchronousMode {
+    /// Whether a commit waits for no replica.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 /// An instance that is ready.
@@ -312,6 +349,8 @@ pub struct Resource {
     pub id: ResourceId,
     /// Who does the work.
     pub executor: Executor,
+    /// The instance that it is a part of; none: no instance's, or that of all.
+    pub member: Option<Member>,
     /// What must be there first, and why.
     pub dependencies: BTreeMap<ResourceId, Dependency>,
     /// What it shall be.

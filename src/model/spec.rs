@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::digest::Digest;
 use super::ids::{DatabaseId, HostId, NodeName};
+use super::resource::SynchronousMode;
 use super::role::RoleFlags;
 use super::secret::Secret;
 
@@ -88,6 +89,8 @@ pub struct NodeSpec {
     pub memory_bytes: u64,
     /// The user's parameters; they win over the derived ones.
     pub postgresql_conf: BTreeMap<String, String>,
+    /// Whether a commit waits for a replica.
+    pub synchronous: SynchronousMode,
     /// Lines put before the catch-all of `pg_hba.conf`; the node's own come first.
     pub pg_hba: Vec<String>,
     /// Lines of `pg_ident.conf`; the node's own come first.

@@ -153,7 +153,7 @@ pub fn held(stage: &Stage, desired: &Graph) -> BTreeSet<ResourceId> {
     for step in &stage.steps {
         let changes = match step.action {
             Action::Update | Action::Recreate => true,
-            Action::Create | Action::Delete => false,
+            Action::Create | Action::Delete | Action::Switchover => false,
         };
         let follows = step.after.iter().any(|before| held.contains(before));
         if step.disruption.disrupts() || follows || (changes && made_from.contains(&step.resource)) {

@@ -4,11 +4,13 @@
 //! Invariant: it never changes its mind about order: a step may only wait for steps of its own stage that stand
 //! before it, which also rules out circles.
 
+mod nodes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::Input;
 use super::value::{Action, Plan, Purpose, Step};
-use crate::model::{Attributes, Dependency, Kind, Observation, ResourceId};
+use crate::model::{Attributes, Dependency, Kind, NodeName, Observation, ResourceId};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -89,6 +91,23 @@ pub enum Violation {
     /// A delete does not name the object that was seen.
     #[error("{0}: the delete does not name the object that was seen")]
     WrongObject(ResourceId),
+    /// A stage takes two instances of a node away at once.
+    #[error("stage {stage} interrupts two instances of {node}")]
+    TwoAtOnce {
+        /// The node.
+        node: NodeName,
+        /// The stage, from 0.
+        stage: usize,
+    },
+    /// An instance that serves is interrupted while another of its node is not in order.
+    #[error("{0} is interrupted while its node is short of another instance")]
+    LeavesNodeShort(ResourceId),
+    /// A primary is interrupted although another could have taken its role before.
+    #[error("{0} is interrupted while it is part of the primary")]
+    InterruptsPrimary(ResourceId),
+    /// A switchover of something that is no primary, to something that cannot take its role, or among other work.
+    #[error("{0}: not a switchover that can be made")]
+    BadSwitchover(ResourceId),
 }
 
 /// Tests a plan against what it was made from.
@@ -104,6 +123,7 @@ pub fn check(plan: &Plan, input: &Input<'_>) -> Result<(), Vec<Violation>> {
         }
     }
     checker.nothing_forgotten();
+    checker.found.extend(nodes::violations(plan, input));
     if checker.found.is_empty() { Ok(()) } else { Err(checker.found.into_iter().collect()) }
 }
 
@@ -124,7 +144,8 @@ impl<'a> Checker<'a> {
         let mut found = BTreeSet::new();
         for (stage_index, stage) in plan.stages.iter().enumerate() {
             for (index, step) in stage.steps.iter().enumerate() {
-                if places.insert(&step.resource, (stage_index, index)).is_some() {
+                // A switchover is not done to what it names: another step may follow.
+                if step.action != Action::Switchover && places.insert(&step.resource, (stage_index, index)).is_some() {
                     found.insert(Violation::Twice(step.resource.clone()));
                 }
             }
@@ -156,7 +177,12 @@ impl<'a> Checker<'a> {
                 self.found.insert(Violation::StageOrder(index));
             }
             removing |= removes;
-            for step in stage.steps.iter().filter(|step| (step.action == Action::Delete) != removes) {
+            let fits = |step: &Step| match step.action {
+                Action::Create | Action::Recreate | Action::Update => stage.purpose == Purpose::Converge,
+                Action::Delete => stage.purpose == Purpose::Remove,
+                Action::Switchover => stage.purpose == Purpose::Switchover,
+            };
+            for step in stage.steps.iter().filter(|step| !fits(step)) {
                 self.found.insert(Violation::WrongStage(step.resource.clone()));
             }
         }
@@ -186,7 +212,7 @@ impl<'a> Checker<'a> {
     fn fits_what_was_seen(&mut self, id: &ResourceId, step: &Step) {
         let violation = match (self.seen(id), step.action) {
             (None | Some(Observation::Unknown { .. }), _) => Violation::TouchesUnknown,
-            (Some(Observation::Absent), Action::Recreate | Action::Update | Action::Delete)
+            (Some(Observation::Absent), Action::Recreate | Action::Update | Action::Delete | Action::Switchover)
             | (Some(Observation::Present(_)), Action::Create) => Violation::ActionMismatch,
             (Some(Observation::Present(present)), Action::Recreate) if holds_data(&present.attributes) => {
                 Violation::RecreatesData
@@ -197,7 +223,12 @@ impl<'a> Checker<'a> {
                 Violation::WrongObject
             }
             (Some(Observation::Absent), Action::Create)
-            | (Some(Observation::Present(_)), Action::Recreate | Action::Update | Action::Delete) => return,
+            | (
+                Some(Observation::Present(_)),
+                Action::Recreate | Action::Update | Action::Delete | Action::Switchover,
+            ) => {
+                return;
+            }
         };
         self.found.insert(violation(id.clone()));
     }
@@ -206,6 +237,13 @@ impl<'a> Checker<'a> {
         let below =
             |id: &ResourceId| self.input.desired.get(id).into_iter().flat_map(|found| found.dependencies.keys());
         let direct: BTreeSet<&ResourceId> = below(id).collect();
+        let own = self.input.desired.get(id).map(|resource| &resource.dependencies);
+        let any = |on: &ResourceId| own.and_then(|own| own.get(on)) == Some(&Dependency::Any);
+        let stands = |on: &&ResourceId| match self.places.get(*on) {
+            Some((stage, _)) => *stage < at.0 || step.after.contains(*on),
+            None => self.is_there(on) && !self.waiting.contains(*on),
+        };
+        let one_stands = direct.iter().filter(|on| any(on)).any(stands);
         let mut open: Vec<&ResourceId> = direct.iter().copied().collect();
         let mut visited = BTreeSet::new();
         let mut found = Vec::new();
@@ -215,6 +253,9 @@ impl<'a> Checker<'a> {
             }
             match self.places.get(on) {
                 Some((stage, _)) if *stage < at.0 || step.after.contains(on) => {}
+                // Another that it can do with as well is there before.
+                Some((stage, _)) if *stage > at.0 && one_stands && any(on) => {}
+                None if self.waiting.contains(on) && one_stands && any(on) => {}
                 Some(_) => found.push(Violation::DoesNotWait { of: id.clone(), on: on.clone() }),
                 // It is left as it is; what it stands on may still have a step.
                 None if self.is_there(on) && !self.waiting.contains(on) => open.extend(below(on)),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::disruption;
 use super::input::Input;
 use super::value::{Action, Reason, Step, Waiting, WaitsFor};
-use crate::model::{Executor, Kind, Observation, ResourceId, Stray};
+use crate::model::{Executor, InstanceId, Kind, NodeName, Observation, ResourceId, Stray};
 
 /// The last stage, and what cannot be deleted yet.
 pub(super) struct Removal {
@@ -17,8 +17,8 @@ pub(super) struct Removal {
     pub(super) waiting: Vec<Waiting>,
 }
 
-/// Plans the deletes. `held` is what waits among the desired.
-pub(super) fn plan(input: &Input<'_>, held: &[Waiting]) -> Removal {
+/// Plans the deletes. `held` is what waits among the desired; `staying` are the primaries that cannot leave yet.
+pub(super) fn plan(input: &Input<'_>, held: &[Waiting], staying: &BTreeMap<&InstanceId, String>) -> Removal {
     let strays = strays(input);
     let mut removal = Removal { steps: Vec::new(), waiting: Vec::new() };
     if strays.is_empty() {
@@ -26,6 +26,7 @@ pub(super) fn plan(input: &Input<'_>, held: &[Waiting]) -> Removal {
     }
     let lives_on = input.desired.in_order().any(|resource| resource.id.kind == Kind::Instance);
     let places = places_in_use(input, held);
+    let nodes = nodes_that_wait(input, held);
     let dependents = dependents(input, &strays);
     let mut fates: BTreeMap<&ResourceId, Fate> = BTreeMap::new();
     for id in dependents_first(&strays, &dependents) {
@@ -53,10 +54,18 @@ pub(super) fn plan(input: &Input<'_>, held: &[Waiting]) -> Removal {
                     removal.wait(id, None, WaitsFor::Unknown { why: "who can delete it is not known".to_owned() })
                 }
                 (Some(_), false) => removal.wait(id, Some(Action::Delete), WaitsFor::Dependents { on }),
-                (Some(stray), true) => match places.get(&stray.executor) {
-                    Some(users) => removal.wait(id, Some(Action::Delete), WaitsFor::Desired { on: users.clone() }),
-                    None => removal.delete(id, stray, present.object.clone(), after),
-                },
+                (Some(stray), true) => {
+                    let member = stray.member.as_ref();
+                    let stays = member.and_then(|member| staying.get(&member.instance));
+                    let node = || member.and_then(|member| nodes.get(&member.node));
+                    match (stays, places.get(&stray.executor).or_else(node)) {
+                        (Some(why), _) => removal.wait(id, Some(Action::Delete), WaitsFor::Node { why: why.clone() }),
+                        (None, Some(users)) => {
+                            removal.wait(id, Some(Action::Delete), WaitsFor::Desired { on: users.clone() })
+                        }
+                        (None, None) => removal.delete(id, stray, present.object.clone(), after),
+                    }
+                }
             },
         };
         fates.insert(id, fate);
@@ -88,6 +97,7 @@ impl Removal {
             disruption: disruption::of_delete(id.kind),
             after,
             object,
+            candidates: BTreeSet::new(),
         });
         Fate { after: BTreeSet::from([id.clone()]), blocked: BTreeSet::new() }
     }
@@ -177,6 +187,18 @@ fn places_in_use<'a>(input: &Input<'a>, held: &[Waiting]) -> BTreeMap<&'a Execut
         }
     }
     places
+}
+
+/// The nodes of which a desired instance waits: what leaves such a node may still be needed.
+fn nodes_that_wait<'a>(input: &Input<'a>, held: &[Waiting]) -> BTreeMap<&'a NodeName, BTreeSet<ResourceId>> {
+    let mut nodes: BTreeMap<&NodeName, BTreeSet<ResourceId>> = BTreeMap::new();
+    let waiting = held.iter().filter(|waiting| matches!(waiting.resource.kind, Kind::Service | Kind::Instance));
+    for resource in waiting.filter_map(|waiting| input.desired.get(&waiting.resource)) {
+        if let Some(member) = &resource.member {
+            nodes.entry(&member.node).or_default().insert(resource.id.clone());
+        }
+    }
+    nodes
 }
 
 fn dependents<'a>(

@@ -65,6 +65,7 @@ fn service<'a>(subject: &Subject<'_>, mut below: impl Iterator<Item = &'a Step>)
     match subject.action {
         Action::Create => Disruption::None,
         Action::Recreate | Action::Delete => Disruption::Replace,
+        Action::Switchover => Disruption::Restart,
         Action::Update if changes_task() || new_network() => Disruption::Replace,
         Action::Update => Disruption::None,
     }
@@ -97,7 +98,7 @@ where
 fn makes_anew(action: Action) -> bool {
     match action {
         Action::Create | Action::Recreate => true,
-        Action::Update | Action::Delete => false,
+        Action::Update | Action::Delete | Action::Switchover => false,
     }
 }
 

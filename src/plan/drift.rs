@@ -116,7 +116,9 @@ impl Memory {
     /// Takes in a look, and gives what it brought.
     pub fn take(&mut self, look: Look<'_>) -> Vec<News> {
         self.histories.values_mut().for_each(|history| history.not_after(look.now_ms));
-        let steps: BTreeMap<&ResourceId, &Step> = look.plan.steps().map(|step| (&step.resource, step)).collect();
+        // Who is primary is nobody's wish.
+        let steps = look.plan.steps().filter(|step| step.action != Action::Switchover);
+        let steps: BTreeMap<&ResourceId, &Step> = steps.map(|step| (&step.resource, step)).collect();
         let waiting: BTreeSet<&ResourceId> = look.plan.waiting.iter().map(|waiting| &waiting.resource).collect();
         let mut news = Vec::new();
         for resource in look.desired.in_order() {
@@ -300,7 +302,7 @@ fn difference(step: &Step) -> Option<Difference> {
     let changes: Vec<Change> =
         step.changes.iter().filter(|change| by_hand(step.resource.kind, &change.pointer)).cloned().collect();
     let drift = match &step.reason {
-        Reason::Forced => false,
+        Reason::Forced | Reason::IsInterrupted | Reason::Leaves => false,
         Reason::DoesNotExist | Reason::NotDesired => true,
         // Nothing differs and nothing below it does: its mark of what it was applied with was changed.
         Reason::DependencyUpdated { by } => !changes.is_empty() || by.is_empty(),
@@ -351,7 +353,9 @@ impl std::fmt::Display for Difference {
             | Reason::HasError { .. }
             | Reason::Forced
             | Reason::DependencyUpdated { .. }
-            | Reason::HasDiff => {}
+            | Reason::HasDiff
+            | Reason::IsInterrupted
+            | Reason::Leaves => {}
         }
         if self.changes.is_empty() {
             return f.write_str("does not carry the mark of what it was applied with");

@@ -72,7 +72,7 @@ impl Halt {
 pub fn begins_something(step: &Step) -> bool {
     match step.action {
         Action::Create | Action::Recreate => true,
-        Action::Update => step.disruption >= Disruption::Restart,
+        Action::Update | Action::Switchover => step.disruption >= Disruption::Restart,
         Action::Delete => false,
     }
 }

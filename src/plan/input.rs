@@ -39,7 +39,7 @@ impl Outcome {
     pub fn half_made(&self) -> bool {
         match self.action {
             Action::Create | Action::Recreate => true,
-            Action::Update | Action::Delete => false,
+            Action::Update | Action::Delete | Action::Switchover => false,
         }
     }
 }

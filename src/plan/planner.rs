@@ -7,30 +7,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::disruption::{self, Subject};
 use super::input::Input;
+use super::nodes::Nodes;
+use super::stages::{Layout, disturbed};
 use super::value::{Action, Change, Plan, Purpose, Reason, Stage, Step, Waiting, WaitsFor};
 use super::{deletes, kinds};
-use crate::model::{Dependency, Observation, Present, Resource, ResourceId};
+use crate::model::{Dependency, InstanceId, Observation, Present, Resource, ResourceId};
 
 /// Plans the whole journey from what was observed to what is desired.
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
-    let mut walk = Walk::new(input);
-    for resource in input.desired.in_order() {
-        walk.decide(resource);
+    let nodes = Nodes::of(input);
+    let mut walk = Walk::through(input, BTreeMap::new());
+    let mut touched = disturbed(&walk.steps, input.desired);
+    let held = nodes.held(&touched);
+    if !held.is_empty() {
+        // What may not be interrupted now is left as it is, and so is what would be made from it.
+        touched.retain(|instance| !held.contains_key(instance));
+        walk = Walk::through(input, held);
     }
-    let removal = deletes::plan(input, &walk.waiting);
+    let layout = Layout::new(&nodes, &touched, |instance| walk.waits(instance));
+    let removal = deletes::plan(input, &walk.waiting, &layout.staying);
     let Walk { steps, mut waiting, .. } = walk;
     waiting.extend(removal.waiting);
-    let stages = [(Purpose::Converge, steps), (Purpose::Remove, removal.steps)];
-    Plan {
-        scope: input.scope.clone(),
-        stages: stages
-            .into_iter()
-            .filter(|(_, steps)| !steps.is_empty())
-            .map(|(purpose, steps)| Stage { purpose, steps })
-            .collect(),
-        waiting,
+    let mut stages = layout.stages(steps, input.desired);
+    if !removal.steps.is_empty() {
+        stages.push(Stage { purpose: Purpose::Remove, steps: removal.steps });
     }
+    Plan { scope: input.scope.clone(), stages, waiting }
 }
 
 /// What a resource needs, by itself and by the steps of what it is made from.
@@ -49,18 +52,31 @@ struct Walk<'a> {
     passed: BTreeMap<&'a ResourceId, BTreeSet<ResourceId>>,
     blocked: BTreeSet<&'a ResourceId>,
     waiting: Vec<Waiting>,
+    /// Instances that must not be touched now, and why.
+    held: BTreeMap<&'a InstanceId, String>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(input: &'a Input<'a>) -> Self {
-        Self {
+    fn through(input: &'a Input<'a>, held: BTreeMap<&'a InstanceId, String>) -> Self {
+        let mut walk = Self {
             input,
+            held,
             steps: Vec::new(),
             stepped: BTreeMap::new(),
             passed: BTreeMap::new(),
             blocked: BTreeSet::new(),
             waiting: Vec::new(),
+        };
+        for resource in input.desired.in_order() {
+            walk.decide(resource);
         }
+        walk
+    }
+
+    /// Whether something of an instance waits.
+    fn waits(&self, instance: &InstanceId) -> bool {
+        let members = self.blocked.iter().filter_map(|id| self.input.desired.get(id)?.member.as_ref());
+        members.into_iter().any(|member| member.instance == *instance)
     }
 
     fn decide(&mut self, resource: &'a Resource) {
@@ -75,15 +91,26 @@ impl<'a> Walk<'a> {
         match need {
             Need::Nothing => self.pass(resource),
             Need::Step { action, reason, changes } => {
-                let on: BTreeSet<ResourceId> =
-                    resource.dependencies.keys().filter(|id| self.blocked.contains(id)).cloned().collect();
-                if on.is_empty() {
-                    self.step(resource, action, reason, changes);
-                } else {
-                    self.wait(resource, Some(action), WaitsFor::Dependencies { on });
+                let on = self.blocking(resource);
+                let held = resource.member.as_ref().and_then(|member| self.held.get(&member.instance));
+                match (on.is_empty(), held) {
+                    (false, _) => self.wait(resource, Some(action), WaitsFor::Dependencies { on }),
+                    (true, Some(why)) => {
+                        let why = why.clone();
+                        self.wait(resource, Some(action), WaitsFor::Node { why });
+                    }
+                    (true, None) => self.step(resource, action, reason, changes),
                 }
             }
         }
+    }
+
+    /// What waits of all that a resource cannot do without: where any one of several is enough, all of them or none.
+    fn blocking(&self, resource: &Resource) -> BTreeSet<ResourceId> {
+        let any = || resource.dependencies.iter().filter(|(_, why)| **why == Dependency::Any).map(|(id, _)| id);
+        let one_is_enough = any().any(|id| !self.blocked.contains(id));
+        let needed = resource.dependencies.iter().filter(|(_, why)| !(one_is_enough && **why == Dependency::Any));
+        needed.map(|(id, _)| id).filter(|id| self.blocked.contains(id)).cloned().collect()
     }
 
     fn need(&self, resource: &Resource, present: &Present) -> Need {
@@ -132,7 +159,7 @@ impl<'a> Walk<'a> {
         let disruption = disruption::forecast(&subject, |id| self.step_of(id));
         let object = match action {
             Action::Recreate => present.and_then(|present| present.object.clone()),
-            Action::Create | Action::Update | Action::Delete => None,
+            Action::Create | Action::Update | Action::Delete | Action::Switchover => None,
         };
         let step = Step {
             resource: resource.id.clone(),
@@ -143,6 +170,7 @@ impl<'a> Walk<'a> {
             disruption,
             after: self.steps_below(resource),
             object,
+            candidates: BTreeSet::new(),
         };
         self.stepped.insert(&resource.id, self.steps.len());
         self.steps.push(step);

@@ -2,8 +2,12 @@
 //!
 //! Invariant: it decides nothing. A step makes its resource what is desired, or takes it away.
 
+use std::collections::BTreeMap;
+
 use super::value::{Action, Plan, Stage, Step};
-use crate::model::{Attributes, Digest, Graph, Kind, Observation, Observed, Present, ResourceId};
+use crate::model::{
+    Attributes, Digest, Graph, InstanceId, Kind, Member, Observation, Observed, Present, ResourceId, Standing,
+};
 
 /// The world after all stages of a plan.
 #[must_use]
@@ -43,6 +47,9 @@ fn run(step: &Step, desired: &Graph, world: &mut Observed) {
         Action::Create | Action::Recreate | Action::Update => {
             let Some(resource) = desired.get(&step.resource) else { return };
             let mut present = Present::new(as_seen(&resource.attributes));
+            if step.resource.kind == Kind::Instance {
+                present.standing = joined(&step.resource, desired, world);
+            }
             if carries_its_digest(step.resource.kind) {
                 present.applied = desired.digest(&step.resource).cloned();
                 present.object = Some(format!("object-{}", Digest::of(&step.resource).short()));
@@ -53,6 +60,57 @@ fn run(step: &Step, desired: &Graph, world: &mut Observed) {
             world.resources.remove(&step.resource);
             world.strays.remove(&step.resource);
         }
+        Action::Switchover => hand_over(step, desired, world),
+    }
+}
+
+/// The instances of a node other than one, as they are seen.
+fn others<'a>(
+    of: &Member,
+    desired: &Graph,
+    world: &'a mut Observed,
+) -> impl Iterator<Item = (InstanceId, &'a mut Present)> {
+    let Observed { resources, strays } = world;
+    let members: BTreeMap<ResourceId, InstanceId> = desired
+        .in_order()
+        .filter_map(|resource| Some((&resource.id, resource.member.as_ref()?)))
+        .chain(strays.iter().filter_map(|(id, stray)| Some((id, stray.member.as_ref()?))))
+        .filter(|(id, member)| id.kind == Kind::Instance && member.node == of.node && member.instance != of.instance)
+        .map(|(id, member)| (id.clone(), member.instance.clone()))
+        .collect();
+    resources.iter_mut().filter_map(move |(id, observation)| match observation {
+        Observation::Present(present) => Some((members.get(id)?.clone(), present)),
+        Observation::Absent | Observation::Unknown { .. } => None,
+    })
+}
+
+/// How an instance stands that came up: as it did, else as a replica that has caught up, else as the primary.
+fn joined(id: &ResourceId, desired: &Graph, world: &mut Observed) -> Option<Standing> {
+    let member = desired.get(id)?.member.as_ref()?;
+    if let Some(Observation::Present(Present { standing: Some(standing), .. })) = world.resources.get(id) {
+        return Some(standing.clone());
+    }
+    for (_, other) in others(member, desired, world) {
+        if let Some(Standing::Primary { streaming }) = &mut other.standing {
+            streaming.insert(member.instance.clone(), 0);
+            return Some(Standing::Replica);
+        }
+    }
+    Some(Standing::Primary { streaming: BTreeMap::new() })
+}
+
+/// The first candidate that is there takes the role, and all others stream from it.
+fn hand_over(step: &Step, desired: &Graph, world: &mut Observed) {
+    let there = |id: &&ResourceId| matches!(world.resources.get(*id), Some(Observation::Present(_)));
+    let Some(to) = step.candidates.iter().find(there) else { return };
+    let Some(member) = desired.get(to).and_then(|resource| resource.member.as_ref()) else { return };
+    let mut streaming = BTreeMap::new();
+    for (instance, other) in others(member, desired, world) {
+        other.standing = Some(Standing::Replica);
+        streaming.insert(instance, 0);
+    }
+    if let Some(Observation::Present(present)) = world.resources.get_mut(to) {
+        present.standing = Some(Standing::Primary { streaming });
     }
 }
 

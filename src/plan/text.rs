@@ -101,8 +101,12 @@ fn summary(shown: &Shown) -> String {
     }
     let count = |mark: Mark| steps().filter(|step| Mark::of(step) == mark).count();
     let waiting = if waiting == 0 { String::new() } else { format!(", {waiting} waiting") };
+    let switchovers = match count(Mark::Switchover) {
+        0 => String::new(),
+        count => format!(", {count} to hand over"),
+    };
     format!(
-        "{} to create, {} to update, {} to replace, {} to delete{waiting}; disruption: {}",
+        "{} to create, {} to update, {} to replace, {} to delete{switchovers}{waiting}; disruption: {}",
         count(Mark::Create),
         count(Mark::Update),
         count(Mark::Replace),
@@ -117,6 +121,7 @@ enum Mark {
     Update,
     Replace,
     Delete,
+    Switchover,
 }
 
 impl Mark {
@@ -127,6 +132,7 @@ impl Mark {
             Action::Update if step.disruption == Disruption::Replace => Self::Replace,
             Action::Update => Self::Update,
             Action::Delete => Self::Delete,
+            Action::Switchover => Self::Switchover,
         }
     }
 
@@ -136,6 +142,7 @@ impl Mark {
             Self::Update => "~",
             Self::Replace => "-/+",
             Self::Delete => "-",
+            Self::Switchover => "<->",
         }
     }
 
@@ -143,7 +150,7 @@ impl Mark {
         match self {
             Self::Create => Colour::Green,
             Self::Update => Colour::Yellow,
-            Self::Replace => Colour::Magenta,
+            Self::Replace | Self::Switchover => Colour::Magenta,
             Self::Delete => Colour::Red,
         }
     }
@@ -182,6 +189,7 @@ impl Text {
         for (index, stage) in shown.stages.iter().enumerate() {
             let purpose = match stage.purpose {
                 Purpose::Converge => "create and update",
+                Purpose::Switchover => "hand the primary's role to a replica",
                 Purpose::Remove => "delete what is no longer wanted",
             };
             self.line("");

@@ -37,6 +37,8 @@ pub struct Stage {
 pub enum Purpose {
     /// Creates and updates.
     Converge,
+    /// A primary hands its role to a replica.
+    Switchover,
     /// Deletes of what is no longer desired, once everything that is desired stands.
     Remove,
 }
@@ -60,6 +62,10 @@ pub struct Step {
     pub after: BTreeSet<ResourceId>,
     /// The object to delete, by its id in the outside system: for deletes, and for the first half of a recreate.
     pub object: Option<String>,
+    /// Of a switchover: the instances that may take the role. When it runs, the one of them does that streams with the
+    /// least lag, [`LAG_BYTES_MAX`](super::LAG_BYTES_MAX) at most; of equal ones the first.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub candidates: BTreeSet<ResourceId>,
 }
 
 /// What a step does.
@@ -74,6 +80,8 @@ pub enum Action {
     Update,
     /// Deletes it.
     Delete,
+    /// The instance hands its role as primary to another of its node, and follows it.
+    Switchover,
 }
 
 /// Why a step is there; the first that holds, in this order.
@@ -100,6 +108,10 @@ pub enum Reason {
     HasDiff,
     /// It is ours, it is there, and nobody wants it.
     NotDesired,
+    /// A primary: a later stage interrupts it.
+    IsInterrupted,
+    /// A primary: its host is no longer among those of its node.
+    Leaves,
 }
 
 /// A difference between what is there and what is desired.
@@ -165,6 +177,11 @@ pub enum WaitsFor {
         /// Why, as a sentence for people.
         why: String,
     },
+    /// For the other instances of its node: if it were interrupted now, two would be away, or nobody could take over.
+    Node {
+        /// What is missing, as a sentence for people.
+        why: String,
+    },
     /// A delete: for what is desired at the same place and waits, since it may still use what is to be deleted.
     Desired {
         /// Those that wait.
@@ -228,6 +245,8 @@ impl Reason {
             Self::DependencyUpdated { by } => format!("updated: {}", names(by)),
             Self::HasDiff => "differs".to_owned(),
             Self::NotDesired => "no longer wanted".to_owned(),
+            Self::IsInterrupted => "it is interrupted next".to_owned(),
+            Self::Leaves => "its host leaves the node".to_owned(),
         }
     }
 }
@@ -241,6 +260,7 @@ impl WaitsFor {
             Self::Dependencies { on } => format!("it depends on {}", names(on)),
             Self::Dependents { on } => format!("{} must go first", names(on)),
             Self::Person { why } => why.clone(),
+            Self::Node { why } => format!("its node cannot do without it: {why}"),
             Self::Desired { on } => format!("{} may still use it", names(on)),
         }
     }
@@ -255,7 +275,7 @@ impl Action {
     #[must_use]
     pub fn establishes(self) -> bool {
         match self {
-            Self::Create | Self::Recreate | Self::Update => true,
+            Self::Create | Self::Recreate | Self::Update | Self::Switchover => true,
             Self::Delete => false,
         }
     }

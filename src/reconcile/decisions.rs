@@ -241,6 +241,7 @@ mod tests {
         let network = Resource {
             id: ResourceId::new(Kind::Network, name),
             executor: Executor::Manager,
+            member: None,
             dependencies: BTreeMap::new(),
             attributes: Attributes::Network { name: name.to_owned(), attachable: true },
             may_differ: Vec::new(),

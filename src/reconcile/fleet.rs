@@ -62,6 +62,7 @@ fn cause(plan: &Plan, outcomes: &BTreeMap<ResourceId, OutcomeRow>, work: &Work) 
             WaitsFor::Dependencies { .. }
             | WaitsFor::Dependents { .. }
             | WaitsFor::Person { .. }
+            | WaitsFor::Node { .. }
             | WaitsFor::Desired { .. } => None,
         })
     };

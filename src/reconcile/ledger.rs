@@ -154,6 +154,7 @@ fn event(fleet: &FleetId, database: &DatabaseId, step: &Step, error: Option<&str
         Action::Recreate => "recreate",
         Action::Update => "update",
         Action::Delete => "delete",
+        Action::Switchover => "switchover of",
     };
     let (kind, message) = match error {
         None => (EventType::StepFinished, format!("{word} {}", step.resource)),

@@ -17,7 +17,7 @@ use super::refresh::refresh;
 use super::service::Shared;
 use super::tell::{self, Carried, Drift, Phase, Told, View};
 use crate::contract::documents::Time;
-use crate::domain::fleet;
+use crate::domain::{database, fleet};
 use crate::model::spec::{PortRequest, Reconcile};
 use crate::model::{
     AcceptedSpec, DatabaseId, Graph, InstanceId, Kind, Observed, Payload, Record, Resource, ResourceId, Scope,
@@ -133,9 +133,20 @@ impl Pass {
             let next = self.paused(&view, &record, &graph).await?;
             return Ok(if waits_for_host { Next::After(self.shared.options.tick) } else { next });
         }
-        let (_plan, next) = self.converge(&scope, &graph, &Graph::default(), Some(&view)).await?;
+        let leaving = self.shared.leaving(&spec, &record)?;
+        let (plan, next) = self.converge(&scope, &graph, &leaving, Some(&view)).await?;
+        if !leaving.is_empty() && plan.is_settled() {
+            return self.release(&spec, record).await;
+        }
         self.shared.changed.ring(scope);
         Ok(if waits_for_host && next == Next::Settled { Next::After(self.shared.options.tick) } else { next })
+    }
+
+    /// Nothing is left of the instances that leave: they are forgotten, in the record first.
+    async fn release(&self, spec: &AcceptedSpec, record: Record) -> Result<Next, Error> {
+        let released = database::released(spec, record);
+        self.shared.store.write(move |writer| writer.put_record(&released)).await?;
+        Ok(Next::Again)
     }
 
     /// Nothing is looked at, and only the record is kept in Swarm: it holds the very word that nothing is to be touched.

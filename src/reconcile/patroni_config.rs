@@ -36,6 +36,7 @@ mod tests {
             retry_timeout: 10,
             failsafe_mode: true,
             maximum_lag_on_failover: 1_048_576,
+            synchronous_mode: crate::model::resource::SynchronousMode::Off,
             use_pg_rewind: true,
             parameters: BTreeMap::from([("max_connections".to_owned(), "100".to_owned())]),
             pg_hba: vec!["local all all trust".to_owned()],

@@ -129,6 +129,12 @@ impl Shared {
         let (world, options) = (&self.world, &self.options);
         domain::database::graph(spec, record, &world.record, &world.hosts, &options.catalogue, &options.fleet)
     }
+
+    /// What was desired of instances that leave their node.
+    pub(super) fn leaving(&self, spec: &AcceptedSpec, record: &Record) -> Result<Graph, domain::Error> {
+        let (world, options) = (&self.world, &self.options);
+        domain::database::leaving(spec, record, &world.record, &world.hosts, &options.catalogue, &options.fleet)
+    }
 }
 
 impl std::fmt::Debug for Shared {

@@ -15,7 +15,7 @@ use super::fleet;
 use super::ledger::{Board, keep, say};
 use super::service::Shared;
 use crate::contract::documents::{
-    Connection, InstanceSummary, PlanDoc, PlanState, PlanWait, State, Status, Time, VerdictResult,
+    Connection, InstanceSummary, PlanDoc, PlanState, PlanWait, Role, State, Status, Time, VerdictResult,
 };
 use crate::contract::topics::Topic;
 use crate::domain::layout;
@@ -241,6 +241,8 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
     let fleet = fleet::standing(shared);
     let told = phase;
     let mut found: Vec<Found> = found(view).into_iter().chain(halted(shared)).collect();
+    let etcd_members = shared.world.record.etcd_members.len();
+    found.extend(living(view).and_then(|(spec, _)| report::failover::condition(spec, etcd_members)));
     let mut asks_for_more = false;
     if let Phase::Planned { approval, drift, .. } = phase {
         found.extend(approval.condition());
@@ -252,6 +254,7 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
         Phase::Unreadable => status::Phase::Unreadable,
         Phase::Planned { plan, held, work, .. } => status::Phase::Planned { plan, failures: &failures, held, work },
     };
+    let instances = instances(shared, view);
     status::status(Input {
         database: &view.id,
         epoch: shared.store.epoch(),
@@ -265,8 +268,8 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
         found,
         fleet: &fleet,
         phase,
-        instances: instances(shared, view),
-        connection: connection(shared, view),
+        connection: connection(shared, view, &instances),
+        instances,
         late: late(shared, view, told, now),
         wait_ms: milliseconds(shared.options.deadlines.wait),
     })
@@ -344,8 +347,9 @@ fn instances(shared: &Shared, view: &View) -> Vec<InstanceSummary> {
     })
 }
 
-fn connection(shared: &Shared, view: &View) -> Option<Connection> {
+fn connection(shared: &Shared, view: &View, instances: &[InstanceSummary]) -> Option<Connection> {
     let (spec, record) = living(view)?;
     let network = layout::network(&view.id);
-    Some(report::connection(spec, record, &shared.world.hosts.addresses(), network))
+    let primary = instances.iter().find(|one| one.role == Some(Role::Primary)).map(|one| &one.instance);
+    Some(report::connection(spec, record, &shared.world.hosts.addresses(), network, primary))
 }

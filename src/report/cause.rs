@@ -71,6 +71,10 @@ fn waiting(input: &Input<'_>) -> Option<Found> {
             let message = format!("{} waits for a person: {why}", waiting.resource);
             Found { kind: ConditionType::Waiting, reason: "Person".to_owned(), message, hint: None }
         }
+        WaitsFor::Node { why } => {
+            let message = format!("{} waits for the other instances of its node: {why}", waiting.resource);
+            Found { kind: ConditionType::Waiting, reason: "NodeIsShort".to_owned(), message, hint: None }
+        }
         WaitsFor::Dependencies { on } | WaitsFor::Dependents { on } | WaitsFor::Desired { on } => {
             let names: Vec<String> = on.iter().map(ToString::to_string).collect();
             let message = format!("{} waits for {}", waiting.resource, names.join(", "));

@@ -6,41 +6,36 @@ use std::net::IpAddr;
 use crate::contract::documents::{Connection, ConnectionUser, HealthDoc, InstanceState, InstanceSummary};
 use crate::contract::topics::Topic;
 use crate::model::ids::NodeName;
-use crate::model::spec::PortRequest;
+use crate::model::spec::{NodeSpec, PortRequest};
 use crate::model::{AcceptedSpec, Health, HostId, InstanceId, Record};
 
 /// The port inside the container and on the database's own network.
 const POSTGRES_PORT: u16 = 5432;
 
-/// How to reach a database whose instances run on hosts with these addresses. There is no password in it.
+/// How to reach a database whose instances run on hosts with these addresses, the primary first where it is known.
+/// There is no password in it.
 #[must_use]
 pub fn connection(
     spec: &AcceptedSpec,
     record: &Record,
     addresses: &BTreeMap<HostId, IpAddr>,
     network: String,
+    primary: Option<&InstanceId>,
 ) -> Connection {
-    let first = spec.nodes.first().and_then(|node| Some((node, node.hosts.first()?)));
-    let instance = first.map(|(node, host)| InstanceId::derive(&spec.id, &node.name, host));
-    let port = first.and_then(|(node, _host)| match node.port {
-        PortRequest::Unpublished => None,
-        PortRequest::Fixed(port) => Some(port),
-        PortRequest::Chosen => record.ports.get(instance.as_ref()?).copied(),
-    });
-    let address = first.and_then(|(_node, host)| addresses.get(host));
-    let place = match (port, address, &instance) {
-        (Some(port), Some(IpAddr::V4(address)), _) => format!("{address}:{port}"),
-        (Some(port), Some(IpAddr::V6(address)), _) => format!("[{address}]:{port}"),
-        // Not published: the name that it has on its own network.
-        (_, _, Some(instance)) => format!("{instance}:{POSTGRES_PORT}"),
-        (_, _, None) => String::new(),
-    };
+    let mut places: Vec<Place> =
+        spec.nodes.first().map(|node| places(spec, node, record, addresses)).unwrap_or_default();
+    // The sort is stable: the rest stays in the order of the spec.
+    places.sort_by_key(|place| Some(&place.instance) != primary);
     let user = spec.owner().or_else(|| spec.users.first()).map(|user| user.username.as_str());
+    let names: Vec<String> = places.iter().map(Place::name).collect();
+    let several = names.len() > 1;
+    let uri = |attributes| uri(user, &names.join(","), &spec.database_name, attributes);
     Connection {
-        hosts: address.map(ToString::to_string).into_iter().collect(),
-        port,
+        hosts: places.iter().filter_map(|place| place.address).map(|address| address.to_string()).collect(),
+        port: places.first().and_then(|place| place.port),
         database: spec.database_name.clone(),
-        uri: uri(user, &place, &spec.database_name),
+        uri: uri(several.then_some("read-write")),
+        uri_read_only: several.then(|| uri(Some("prefer-standby"))),
         network: Some(network),
         users: spec
             .users
@@ -50,9 +45,41 @@ pub fn connection(
     }
 }
 
-fn uri(user: Option<&str>, place: &str, database: &str) -> String {
+/// Where an instance is.
+struct Place {
+    instance: InstanceId,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+}
+
+fn places(spec: &AcceptedSpec, node: &NodeSpec, record: &Record, addresses: &BTreeMap<HostId, IpAddr>) -> Vec<Place> {
+    let place = |host: &HostId| {
+        let instance = InstanceId::derive(&spec.id, &node.name, host);
+        let port = match node.port {
+            PortRequest::Unpublished => None,
+            PortRequest::Fixed(port) => Some(port),
+            PortRequest::Chosen => record.ports.get(&instance).copied(),
+        };
+        Place { address: addresses.get(host).copied(), port, instance }
+    };
+    node.hosts.iter().map(place).collect()
+}
+
+impl Place {
+    fn name(&self) -> String {
+        match (self.address, self.port) {
+            (Some(IpAddr::V4(address)), Some(port)) => format!("{address}:{port}"),
+            (Some(IpAddr::V6(address)), Some(port)) => format!("[{address}]:{port}"),
+            // Not published: the name that it has on its own network.
+            (Some(_) | None, None) | (None, Some(_)) => format!("{}:{POSTGRES_PORT}", self.instance),
+        }
+    }
+}
+
+fn uri(user: Option<&str>, places: &str, database: &str, attributes: Option<&str>) -> String {
     let user = user.map(|user| format!("{}@", escaped(user))).unwrap_or_default();
-    format!("postgresql://{user}{place}/{}?sslmode=require", escaped(database))
+    let attributes = attributes.map(|attributes| format!("&target_session_attrs={attributes}")).unwrap_or_default();
+    format!("postgresql://{user}{places}/{}?sslmode=require{attributes}", escaped(database))
 }
 
 /// Percent-encoding of everything but unreserved characters (RFC 3986).
@@ -97,13 +124,97 @@ pub fn instance_summaries(spec: &AcceptedSpec, said: impl Fn(&Topic) -> Option<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{DatabaseId, Digest, NodeName};
+
+    /// A database without users on hosts `a` and `b`.
+    fn on_two(port: PortRequest) -> AcceptedSpec {
+        let hosts = ["a", "b"].map(|host| HostId::parse(host).unwrap());
+        let node = NodeSpec {
+            name: NodeName::parse("n1").unwrap(),
+            hosts: hosts.into(),
+            postgres_version: "17.11".to_owned(),
+            image: "pgmoor/postgres:17.11".to_owned(),
+            port,
+            cpu_millis: None,
+            memory_bytes: 1 << 29,
+            synchronous: crate::model::resource::SynchronousMode::Off,
+            postgresql_conf: BTreeMap::new(),
+            pg_hba: Vec::new(),
+            pg_ident: Vec::new(),
+            swarm: crate::model::spec::SwarmOptions::default(),
+        };
+        AcceptedSpec {
+            id: DatabaseId::parse("shop").unwrap(),
+            digest: Digest::of_bytes(b"shop"),
+            generation: None,
+            client_token: None,
+            deleted: false,
+            deletion_protection: false,
+            approval: crate::model::spec::Approval::Auto,
+            reconcile: crate::model::spec::Reconcile::Repair,
+            database_name: "shop".to_owned(),
+            template: None,
+            nodes: vec![node],
+            users: Vec::new(),
+            extensions: BTreeMap::new(),
+            scripts: crate::model::spec::Scripts::default(),
+            holds_secret: false,
+        }
+    }
+
+    fn told(spec: &AcceptedSpec, primary: Option<usize>) -> Connection {
+        let instance = |host: &HostId| InstanceId::derive(&spec.id, &spec.nodes[0].name, host);
+        let addresses: BTreeMap<HostId, IpAddr> =
+            spec.nodes[0].hosts.iter().zip(1..).map(|(host, n)| (host.clone(), [192, 0, 2, n].into())).collect();
+        let mut record = Record::new(spec.id.clone());
+        record.ports = spec.nodes[0].hosts.iter().zip(6001..).map(|(host, port)| (instance(host), port)).collect();
+        let primary = primary.map(|at| instance(&spec.nodes[0].hosts[at]));
+        connection(spec, &record, &addresses, "shop-database".to_owned(), primary.as_ref())
+    }
+
+    #[test]
+    fn several_instances_stand_in_one_uri() {
+        let told = |port, primary| told(&on_two(port), primary);
+        let fixed = told(PortRequest::Fixed(5432), None);
+        assert_eq!(fixed.hosts, ["192.0.2.1", "192.0.2.2"]);
+        let read_write =
+            "postgresql://192.0.2.1:5432,192.0.2.2:5432/shop?sslmode=require&target_session_attrs=read-write";
+        assert_eq!(fixed.uri, read_write);
+        assert_eq!(fixed.uri_read_only, Some(read_write.replace("read-write", "prefer-standby")));
+        // Chosen ports differ from host to host, and the primary comes first wherever it is.
+        let chosen = told(PortRequest::Chosen, Some(1));
+        assert_eq!((chosen.hosts[0].as_str(), chosen.port), ("192.0.2.2", Some(6002)));
+        assert!(chosen.uri.starts_with("postgresql://192.0.2.2:6002,192.0.2.1:6001/"), "{}", chosen.uri);
+        let private = told(PortRequest::Unpublished, Some(0)).uri;
+        assert_eq!(private.matches(":5432").count(), 2, "{private}");
+    }
+
+    #[test]
+    fn one_instance_needs_no_choice() {
+        let mut spec = on_two(PortRequest::Fixed(5432));
+        spec.nodes[0].hosts.pop();
+        let told = told(&spec, Some(0));
+        assert_eq!((told.uri.as_str(), told.uri_read_only), ("postgresql://192.0.2.1:5432/shop?sslmode=require", None));
+    }
+
+    #[test]
+    fn replicas_without_a_majority_of_etcd_take_over_nothing() {
+        let spec = on_two(PortRequest::Unpublished);
+        let words = |members| crate::report::failover::condition(&spec, members).map(|found| found.message);
+        assert!(words(1).unwrap().contains("etcd runs on one host"));
+        assert!(words(2).unwrap().contains("etcd runs on 2 hosts"));
+        assert_eq!(words(3), None);
+        let mut alone = spec.clone();
+        alone.nodes[0].hosts.pop();
+        assert_eq!(crate::report::failover::condition(&alone, 1), None);
+    }
 
     #[test]
     fn uris_are_escaped() {
         assert_eq!(
-            uri(Some("a b"), "[2001:db8::1]:1", "x/y"),
+            uri(Some("a b"), "[2001:db8::1]:1", "x/y", None),
             "postgresql://a%20b@[2001:db8::1]:1/x%2Fy?sslmode=require"
         );
-        assert_eq!(uri(None, "shop-n1-1:5432", "d"), "postgresql://shop-n1-1:5432/d?sslmode=require");
+        assert_eq!(uri(None, "shop-n1-1:5432", "d", None), "postgresql://shop-n1-1:5432/d?sslmode=require");
     }
 }

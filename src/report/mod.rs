@@ -8,6 +8,7 @@ pub mod conditions;
 mod connection;
 mod events;
 pub mod explain;
+pub mod failover;
 pub mod halt;
 mod hands_off;
 pub mod health;

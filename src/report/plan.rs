@@ -107,6 +107,7 @@ fn document(id: &DatabaseId, plan: &Plan, record: Option<&Record>, state: PlanSt
             Action::Update => &mut counts.update,
             Action::Recreate => &mut counts.recreate,
             Action::Delete => &mut counts.delete,
+            Action::Switchover => &mut counts.switchover,
         };
         *count += 1;
     }
@@ -154,6 +155,7 @@ fn action(action: Action) -> documents::Action {
         Action::Update => documents::Action::Update,
         Action::Recreate => documents::Action::Recreate,
         Action::Delete => documents::Action::Delete,
+        Action::Switchover => documents::Action::Switchover,
     }
 }
 
@@ -198,6 +200,8 @@ fn reason(reason: &Reason) -> (documents::Reason, Option<String>) {
         }
         Reason::HasDiff => (documents::Reason::HasDiff, None),
         Reason::NotDesired => (documents::Reason::NotDesired, None),
+        Reason::IsInterrupted => (documents::Reason::IsInterrupted, None),
+        Reason::Leaves => (documents::Reason::Leaves, None),
     }
 }
 

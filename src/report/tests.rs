@@ -42,6 +42,7 @@ fn creates(kind: Kind) -> Plan {
         disruption: Disruption::None,
         after: BTreeSet::new(),
         object: None,
+        candidates: BTreeSet::new(),
     };
     Plan { stages: vec![Stage { purpose: Purpose::Converge, steps: vec![step] }], ..settled() }
 }
@@ -70,6 +71,7 @@ fn connection() -> Connection {
         port: None,
         database: "shop".to_owned(),
         uri: "postgresql:///shop".to_owned(),
+        uri_read_only: None,
         network: None,
         users: Vec::new(),
     }

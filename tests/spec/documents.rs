@@ -100,7 +100,7 @@ fn plan() -> PlanDoc {
         state: PlanState::Waiting,
         digest: Digest::of_bytes(b"plan"),
         spec: Some(Digest::of_bytes(b"spec")),
-        counts: Counts { create: 0, update: 1, recreate: 0, delete: 0 },
+        counts: Counts { create: 0, update: 1, recreate: 0, delete: 0, switchover: 0 },
         disruption: Disruption::Reload,
         interruptions: vec![Interruption {
             what: "instance::shop-n1".to_owned(),
@@ -152,6 +152,7 @@ fn status_is_of_its_schema() {
             port: Some(5432),
             database: "shop".to_owned(),
             uri: "postgresql://192.0.2.1:5432/shop".to_owned(),
+            uri_read_only: Some("postgresql://192.0.2.1:5432/shop".to_owned()),
             network: Some("shop-database".to_owned()),
             users: vec![ConnectionUser { username: "app".to_owned(), db_owner: true }],
         }),

@@ -69,6 +69,7 @@ fn past_plan(plan: &PastPlan, style: Style, text: &mut String) {
             Action::Update if step.disruption != Disruption::Replace => style.paint(Colour::Yellow, "~"),
             Action::Update | Action::Recreate => style.paint(Colour::Red, "-/+"),
             Action::Delete => style.paint(Colour::Red, "-"),
+            Action::Switchover => style.paint(Colour::Yellow, "<->"),
         };
         let tries = if step.attempts > 1 { format!(", attempt {}", step.attempts) } else { String::new() };
         let felt =

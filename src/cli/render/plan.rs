@@ -25,9 +25,13 @@ pub(in crate::cli) fn plan(document: &PlanDoc, style: Style) -> String {
 }
 
 fn stage(steps: &[PlanStep]) -> ShownStage {
-    let removes = steps.iter().all(|step| step.action == Action::Delete);
+    let all = |action| steps.iter().all(|step| step.action == action);
     ShownStage {
-        purpose: if removes { Purpose::Remove } else { Purpose::Converge },
+        purpose: match (all(Action::Delete), all(Action::Switchover)) {
+            (true, _) => Purpose::Remove,
+            (false, true) => Purpose::Switchover,
+            (false, false) => Purpose::Converge,
+        },
         steps: steps.iter().map(step).collect(),
     }
 }
@@ -39,6 +43,7 @@ fn step(step: &PlanStep) -> ShownStep {
             Action::Recreate => plan::Action::Recreate,
             Action::Update => plan::Action::Update,
             Action::Delete => plan::Action::Delete,
+            Action::Switchover => plan::Action::Switchover,
         },
         resource: step.resource.clone(),
         reason: reason(step),
@@ -73,6 +78,8 @@ fn reason(step: &PlanStep) -> String {
         (Reason::DependencyUpdated, None) => none_named.words(),
         (Reason::HasDiff, _) => plan::Reason::HasDiff.words(),
         (Reason::NotDesired, _) => plan::Reason::NotDesired.words(),
+        (Reason::IsInterrupted, _) => plan::Reason::IsInterrupted.words(),
+        (Reason::Leaves, _) => plan::Reason::Leaves.words(),
     }
 }
 

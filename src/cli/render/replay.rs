@@ -116,6 +116,7 @@ fn sign(action: Action) -> &'static str {
         Action::Recreate => "-/+",
         Action::Update => "~",
         Action::Delete => "-",
+        Action::Switchover => "<->",
     }
 }
 

@@ -143,6 +143,15 @@ pub struct Counts {
     pub recreate: u32,
     /// Removed.
     pub delete: u32,
+    /// Primaries that hand their role to a replica.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub switchover: u32,
+}
+
+/// Whether there is none.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Steps between two looks at the world.
@@ -218,6 +227,8 @@ pub enum Action {
     Recreate,
     /// Removes it.
     Delete,
+    /// The instance, a primary, hands its role to a replica of its node and follows it.
+    Switchover,
 }
 
 /// Why a step is in the plan.
@@ -238,6 +249,10 @@ pub enum Reason {
     HasDiff,
     /// Nothing wants it any more.
     NotDesired,
+    /// It is a primary, and a later stage interrupts it.
+    IsInterrupted,
+    /// It is a primary, and its host is no longer among those of its node.
+    Leaves,
 }
 
 /// A changed attribute.

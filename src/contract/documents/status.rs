@@ -155,6 +155,8 @@ pub enum ConditionType {
     SpecSetIncomplete,
     /// Too many deletes at once: this one waits for a confirmation.
     DeletionHeld,
+    /// A node has replicas, and still nobody takes over by itself when its primary's host is lost.
+    NoAutomaticFailover,
 }
 
 /// Whether a condition holds.
@@ -193,13 +195,17 @@ pub struct InstanceSummary {
 pub struct Connection {
     /// Addresses, the primary's first.
     pub hosts: Vec<String>,
-    /// The published port; none: it is reachable on its own network and on its host only.
+    /// The published port, the first host's; none: it is reachable on its own network and on its host only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The name of the Postgres database.
     pub database: String,
-    /// A libpq URI without a password. Without a published port it has the name that the instance has on `network`.
+    /// A libpq URI without a password, for reading and writing: of several instances it names all, and libpq finds the
+    /// primary. Without a published port it has the names that the instances have on `network`.
     pub uri: String,
+    /// The same for reading only, where there are replicas: one of them, else the primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri_read_only: Option<String>,
     /// The network to join to reach it without a published port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,

@@ -118,6 +118,7 @@ fn node_spec_with(node: &Effective<'_>, image: String, context: &Context<'_>) ->
         port: node.port.value,
         cpu_millis: node.cpu_millis,
         memory_bytes: node.memory_bytes,
+        synchronous: node.synchronous,
         postgresql_conf: node.parameters.iter().map(|(name, at)| ((*name).to_owned(), at.value.text())).collect(),
         pg_hba: entries(&node.pg_hba),
         pg_ident: entries(&node.pg_ident),

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use super::{Context, quantity};
 use crate::contract::faults::pointer;
-use crate::contract::wire::{DatabaseNodeSpec, DatabaseSpec, ParameterValue, SwarmOpts};
+use crate::contract::wire::{DatabaseNodeSpec, DatabaseSpec, ParameterValue, SwarmOpts, SynchronousReplication};
 use crate::model::catalogue::{PostgresImage, Template, Visibility};
+use crate::model::resource::SynchronousMode;
 use crate::model::spec::{NodeSpec, PortRequest};
 
 /// A value and the JSON pointer to where it stands.
@@ -35,6 +36,8 @@ pub(super) struct Effective<'a> {
     pub(super) cpu_millis: Option<u64>,
     /// Bytes.
     pub(super) memory_bytes: u64,
+    /// Whether a commit waits for a replica.
+    pub(super) synchronous: SynchronousMode,
     /// Parameters by name.
     pub(super) parameters: BTreeMap<&'a str, At<&'a ParameterValue>>,
     /// Lines of `pg_hba.conf`.
@@ -88,6 +91,11 @@ fn node<'a>(
         port: port(spec, own, &place, context),
         cpu_millis: cpus.and_then(|text| quantity::cpu_millis(text).ok()),
         memory_bytes: memory.and_then(|text| quantity::memory_bytes(text).ok()).unwrap_or(context.default_memory_bytes),
+        synchronous: match spec.synchronous {
+            None | Some(SynchronousReplication::Off) => SynchronousMode::Off,
+            Some(SynchronousReplication::On) => SynchronousMode::On,
+            Some(SynchronousReplication::Quorum) => SynchronousMode::Quorum,
+        },
         parameters: parameters(spec, own, &place),
         pg_hba: own_lines(|own| &own.pg_hba_conf).chain(&spec.pg_hba_conf).map(String::as_str).collect(),
         pg_ident: own_lines(|own| &own.pg_ident_conf).chain(&spec.pg_ident_conf).map(String::as_str).collect(),

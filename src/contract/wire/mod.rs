@@ -16,6 +16,7 @@ pub use backup::{
 };
 pub use options::{
     ApprovalMode, ExtraNetworkSpec, ExtraVolumeSpec, OrchestratorOpts, ReconcileMode, ScriptsSpec, SwarmOpts,
+    SynchronousReplication,
 };
 pub use scalars::{ParameterValue, Parameters, SecretText};
 pub use service::{DatabaseConnectionSpec, ServiceConfig, ServiceSpec, ServiceType, TargetSessionAttrs};
@@ -95,6 +96,9 @@ pub struct DatabaseSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 9))]
     pub nodes: Option<Vec<DatabaseNodeSpec>>,
+    /// Whether a commit waits for a replica; left out: `off`. Needs a node with more than one host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synchronous: Option<SynchronousReplication>,
     /// Roles of the database; left out: the template's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]

@@ -99,6 +99,18 @@ impl fmt::Debug for ScriptsSpec {
     }
 }
 
+/// Whether a commit waits until a replica has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SynchronousReplication {
+    /// For none: what was committed last may be lost with the primary's host.
+    Off,
+    /// For the one that Patroni has chosen; while no replica streams, for none.
+    On,
+    /// For one of all replicas, whichever is first; while none streams, for none.
+    Quorum,
+}
+
 /// Who decides that what runs may be interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

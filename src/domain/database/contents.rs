@@ -26,12 +26,13 @@ pub(super) fn describe(
     let spec = inputs.spec;
     let primary = || Executor::Primary(node.name.clone());
     let scripts = &spec.scripts;
-    let mut ready = instances.to_vec();
+    // Whichever of the instances is primary serves: the others may be away.
+    let mut ready = Vec::new();
     if !scripts.post_init.is_empty() {
         let draft = script("post_init", MAINTENANCE_DATABASE, &scripts.post_init, primary());
-        ready.push(drafts.add(draft.after(instances)));
+        ready.push(drafts.add(draft.after_any(instances)));
     }
-    let roles = roles(drafts, inputs, &ready, &primary)?;
+    let roles = roles(drafts, inputs, (instances, &ready), &primary)?;
 
     let name = &spec.database_name;
     let owner = spec.owner();
@@ -40,7 +41,8 @@ pub(super) fn describe(
         owner: owner.map_or(layout::SUPERUSER, |user| user.username.as_str()).to_owned(),
     };
     let owner = owner.and_then(|user| roles.get(user.username.as_str()));
-    let database = Draft::new(Kind::Database, name, primary(), attributes).after(&ready).after(owner);
+    let database = Draft::new(Kind::Database, name, primary(), attributes);
+    let database = database.after_any(instances).after(&ready).after(owner);
     let database = drafts.add(database);
 
     let extensions: Vec<ResourceId> = spec
@@ -73,7 +75,7 @@ pub(super) fn describe(
 fn roles<'a>(
     drafts: &mut Drafts,
     inputs: Inputs<'a>,
-    ready: &[ResourceId],
+    (instances, ready): (&[ResourceId], &[ResourceId]),
     primary: &dyn Fn() -> Executor,
 ) -> Result<BTreeMap<&'a str, ResourceId>, Error> {
     let id = |user: &UserSpec| ResourceId::new(Kind::Role, &user.username);
@@ -95,7 +97,7 @@ fn roles<'a>(
         });
         let groups = user.roles.iter().filter_map(|role| ids.get(role.as_str()));
         let draft = Draft::new(Kind::Role, name, primary(), attributes);
-        drafts.add(draft.after(ready).after(groups).carrying(Payload::Password(password)));
+        drafts.add(draft.after_any(instances).after(ready).after(groups).carrying(Payload::Password(password)));
     }
     Ok(ids)
 }

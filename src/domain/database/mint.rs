@@ -52,8 +52,9 @@ pub fn mint(accepted: Accepted<'_>, record: Record, choose: &mut dyn Choose) -> 
     minted.tombstone = None;
     minted.images = images(accepted, &record);
     minted.passwords = passwords(spec, &record, choose);
-    let mut ports = BTreeMap::new();
-    let mut etcd_passwords = BTreeMap::new();
+    // An instance that leaves is remembered by its password until nothing of it is left (`released`).
+    let mut etcd_passwords = record.etcd_passwords.clone();
+    let mut ports = leavers_ports(spec, &record);
     for node in &spec.nodes {
         for host in &node.hosts {
             let instance = InstanceId::derive(&spec.id, &node.name, host);
@@ -90,12 +91,23 @@ pub fn bury(record: Record, now_s: i64, grace_s: u32) -> Record {
     next(record, buried)
 }
 
-fn next(before: Record, mut after: Record) -> Record {
+pub(super) fn next(before: Record, mut after: Record) -> Record {
     if before == after {
         return before;
     }
     after.revision = before.revision.saturating_add(1);
     after
+}
+
+/// An instance that leaves has its port as long as its container may run.
+fn leavers_ports(spec: &AcceptedSpec, record: &Record) -> BTreeMap<InstanceId, u16> {
+    let wanted: BTreeSet<InstanceId> = spec
+        .nodes
+        .iter()
+        .flat_map(|node| node.hosts.iter().map(|host| InstanceId::derive(&spec.id, &node.name, host)))
+        .collect();
+    let leavers = record.ports.iter().filter(|(instance, _)| !wanted.contains(instance));
+    leavers.map(|(instance, port)| (instance.clone(), *port)).collect()
 }
 
 fn images(accepted: Accepted<'_>, record: &Record) -> BTreeMap<String, String> {

@@ -4,12 +4,18 @@
 //! service → instance → script `post_init` → roles → database → extensions → script `post_database_create`. (The
 //! reference runs the latter in the creation of the database; here it comes after roles and extensions, so that it can
 //! use both.) A deleted database is its record alone: everything else that is there is no longer desired.
+//!
+//! A node has one instance for each of its hosts. They share network and configuration; what is inside Postgres needs
+//! any one of them. An instance whose host left the spec stays in the record ([`leaving`]) until nothing of it is left
+//! ([`released`]): nothing else would remember on which host to clean up.
 
 mod contents;
 mod instance;
+mod leave;
 mod mint;
 mod service;
 
+pub use leave::{leaving, released};
 pub use mint::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
 
 use std::collections::BTreeSet;
@@ -18,8 +24,8 @@ use super::describe::{self, Draft, Drafts, file};
 use super::{Error, FleetOptions, HostFacts, Hosts, Owner, credentials, layout};
 use crate::model::spec::NodeSpec;
 use crate::model::{
-    AcceptedSpec, Attributes, Catalogue, Executor, FleetRecord, Graph, HostId, InstanceId, Kind, NodeName, Record,
-    Scope, Secret,
+    AcceptedSpec, Attributes, Catalogue, Executor, FleetRecord, Graph, HostId, InstanceId, Kind, Member, NodeName,
+    Record, Scope, Secret,
 };
 
 /// The arguments of a graph, as its parts hand them on.
@@ -40,6 +46,8 @@ struct Place<'a> {
     instance: &'a InstanceId,
     /// Of the host that it is on.
     facts: &'a HostFacts,
+    /// Whether it goes while the others of its node stay.
+    leaves: bool,
 }
 
 impl<'a> Inputs<'a> {
@@ -64,8 +72,13 @@ pub fn graph(
     if spec.deleted || record.tombstone.is_some() {
         return buried(record);
     }
+    described(Inputs { spec, record, fleet, hosts, catalogue, options }, &[])
+}
+
+/// The resources of a database, those of instances that leave these hosts among them.
+fn described(inputs: Inputs<'_>, leaving: &[HostId]) -> Result<Graph, Error> {
+    let Inputs { spec, record, .. } = inputs;
     let [node] = spec.nodes.as_slice() else { return Err(Error::Nodes(spec.nodes.len())) };
-    let inputs = Inputs { spec, record, fleet, hosts, catalogue, options };
     let mut drafts = Drafts::new(scope(record).label(), record.revision, record)?;
     let network = layout::network(&spec.id);
     let attributes = Attributes::Network { name: network.clone(), attachable: true };
@@ -81,12 +94,18 @@ pub fn graph(
     let config = drafts.add(config);
     let shared = instance::Shared { network, config, marker };
     let mut instances = Vec::new();
-    for host in &node.hosts {
+    for (at, host) in node.hosts.iter().chain(leaving).enumerate() {
         let facts = inputs.facts(&node.name, host)?;
         let instance = InstanceId::derive(&spec.id, &node.name, host);
-        instances.push(instance::describe(&mut drafts, inputs, Place { node, instance: &instance, facts }, &shared)?);
+        let place = Place { node, instance: &instance, facts, leaves: at >= node.hosts.len() };
+        drafts.part_of(Some(Member { node: node.name.clone(), place: at, instance: instance.clone() }));
+        let ready = instance::describe(&mut drafts, inputs, place, &shared)?;
+        if !place.leaves {
+            instances.push(ready);
+        }
     }
-    for host in node.hosts.iter().collect::<BTreeSet<_>>() {
+    drafts.part_of(None);
+    for host in node.hosts.iter().chain(leaving).collect::<BTreeSet<_>>() {
         credentials_file(&mut drafts, inputs, inputs.facts(&node.name, host)?)?;
     }
     contents::describe(&mut drafts, inputs, node, &instances)?;

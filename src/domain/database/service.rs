@@ -19,7 +19,7 @@ const SHM_SHARE: u64 = 4;
 const SHM_BYTES_MIN: u64 = 64 << 20;
 
 pub(super) fn describe(inputs: Inputs<'_>, place: Place<'_>) -> Result<Attributes, Error> {
-    let Place { node, instance, facts } = place;
+    let Place { node, instance, facts, .. } = place;
     let image = inputs.record.images.get(node.name.as_str());
     let image = image.ok_or_else(|| Error::NotMinted(format!("image of node {}", node.name)))?;
     let port = credentials::published(node.port, instance, inputs.record)?;

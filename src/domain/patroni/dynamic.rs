@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::parameters::CONFIG_MARKER;
 use crate::domain::{hba, layout, parameters};
-use crate::model::resource::PatroniConfigAttributes;
+use crate::model::resource::{PatroniConfigAttributes, SynchronousMode};
 use crate::model::spec::NodeSpec;
 use crate::model::{AcceptedSpec, Digest};
 
@@ -39,6 +39,7 @@ pub(in crate::domain) fn attributes(
         // An outage of etcd must not make a healthy primary read-only.
         failsafe_mode: true,
         maximum_lag_on_failover: LAG_ON_FAILOVER_BYTES_MAX,
+        synchronous_mode: node.synchronous,
         use_pg_rewind: true,
         parameters,
         pg_hba,
@@ -56,7 +57,7 @@ pub fn marker(parameters: &BTreeMap<String, String>, pg_hba: &[String], pg_ident
 /// The document under the `config` key.
 #[must_use]
 pub fn document(config: &PatroniConfigAttributes) -> Value {
-    json!({
+    let mut document = json!({
         "ttl": config.ttl,
         "loop_wait": config.loop_wait,
         "retry_timeout": config.retry_timeout,
@@ -68,7 +69,17 @@ pub fn document(config: &PatroniConfigAttributes) -> Value {
             "pg_hba": config.pg_hba,
             "pg_ident": config.pg_ident,
         },
-    })
+    });
+    // Patroni's word for a mode is a flag, or the name of the third. Where it is off nothing is written.
+    let mode = match config.synchronous_mode {
+        SynchronousMode::Off => return document,
+        SynchronousMode::On => json!(true),
+        SynchronousMode::Quorum => json!("quorum"),
+    };
+    if let Some(document) = document.as_object_mut() {
+        document.insert("synchronous_mode".to_owned(), mode);
+    }
+    document
 }
 
 /// The JSON merge patch (RFC 7396) that makes `from` into `to`: what Patroni's `PATCH /config` takes. What is in place
@@ -115,10 +126,20 @@ pub fn read(prefix: &str, document: &Value) -> PatroniConfigAttributes {
         retry_timeout: seconds("retry_timeout"),
         failsafe_mode: flag(document.get("failsafe_mode")),
         maximum_lag_on_failover: number("maximum_lag_on_failover"),
+        synchronous_mode: synchronous_mode(document.get("synchronous_mode")),
         use_pg_rewind: flag(postgresql.get("use_pg_rewind")),
         parameters: parameters.map(|(name, value)| (name.clone(), text(value))).collect(),
         pg_hba: lines("pg_hba"),
         pg_ident: lines("pg_ident"),
+    }
+}
+
+fn synchronous_mode(value: Option<&Value>) -> SynchronousMode {
+    match value {
+        Some(Value::Bool(true)) => SynchronousMode::On,
+        Some(Value::String(text)) if text == "quorum" => SynchronousMode::Quorum,
+        Some(Value::String(text)) if text == "on" => SynchronousMode::On,
+        Some(_) | None => SynchronousMode::Off,
     }
 }
 
@@ -144,6 +165,7 @@ mod tests {
             retry_timeout: RETRY_TIMEOUT_S,
             failsafe_mode: true,
             maximum_lag_on_failover: LAG_ON_FAILOVER_BYTES_MAX,
+            synchronous_mode: SynchronousMode::Off,
             use_pg_rewind: true,
             parameters,
             pg_hba: lines.clone(),
@@ -155,6 +177,20 @@ mod tests {
     fn what_is_written_reads_back() {
         assert_eq!(read(&config().prefix, &document(&config())), config());
         assert_ne!(read(&config().prefix, &Value::Null), config());
+    }
+
+    #[test]
+    fn the_synchronous_mode_reads_back() {
+        for (synchronous_mode, written) in [
+            (SynchronousMode::Off, None),
+            (SynchronousMode::On, Some(json!(true))),
+            (SynchronousMode::Quorum, Some(json!("quorum"))),
+        ] {
+            let wanted = PatroniConfigAttributes { synchronous_mode, ..config() };
+            let document = document(&wanted);
+            assert_eq!(document.get("synchronous_mode"), written.as_ref());
+            assert_eq!(read(&wanted.prefix, &document), wanted);
+        }
     }
 
     #[test]

@@ -4,3 +4,4 @@ mod golden;
 mod graphs;
 mod minting;
 mod properties;
+mod several;

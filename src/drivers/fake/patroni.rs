@@ -112,6 +112,16 @@ impl Patroni for World {
         .await
     }
 
+    async fn switchover(&self, at: &Endpoint, primary: &str, candidate: &str) -> Result<()> {
+        let about = format!("switch over from {primary} to {candidate}");
+        self.call(System::Patroni, "patroni.switchover", about, |state| {
+            state.rest_at(at)?;
+            // Each instance of this world is alone in its node; the words are Patroni's.
+            Err(Refusal::failed("412: switchover is not possible: cluster does not have members except leader"))
+        })
+        .await
+    }
+
     async fn restart(&self, at: &Endpoint) -> Result<()> {
         let about = format!("restart {}", at.server_name);
         self.call(System::Patroni, "patroni.restart", about, |state| state.on_instance(at, State::restart_postgres))

@@ -71,6 +71,7 @@ impl State {
         Ok(ServerSeen {
             config: server.parameters.get("pgmoor.config").cloned(),
             in_recovery: false,
+            streaming: BTreeMap::new(),
             pending_restart: server.pending.iter().filter(|name| !auto_conf.contains_key(*name)).cloned().collect(),
             alter_system: auto_conf.keys().filter(|name| written.contains_key(*name)).cloned().collect(),
             started_ms: server.started_ms,

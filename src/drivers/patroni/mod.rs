@@ -43,4 +43,6 @@ pub trait Patroni: Send + Sync {
     async fn reload(&self, at: &Endpoint) -> Result<()>;
     /// Restarts Postgres (not the container).
     async fn restart(&self, at: &Endpoint) -> Result<()>;
+    /// Asks the primary, of this name, to hand its role to a member of its node. It answers once that one has it.
+    async fn switchover(&self, at: &Endpoint, primary: &str, candidate: &str) -> Result<()>;
 }

@@ -177,6 +177,14 @@ impl Patroni for Rest {
         let request = Request { method: Method::POST, path: "restart", body: Some(&body), deadline: RESTART_DEADLINE };
         self.act(at, &act, request).await
     }
+
+    async fn switchover(&self, at: &Endpoint, primary: &str, candidate: &str) -> Result<()> {
+        let act = format!("switch over from {primary} to {candidate}");
+        let body = json!({"leader": primary, "candidate": candidate});
+        let request =
+            Request { method: Method::POST, path: "switchover", body: Some(&body), deadline: RESTART_DEADLINE };
+        self.act(at, &act, request).await
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub struct ServerSeen {
     pub pending_restart: Vec<String>,
     /// Parameters that `ALTER SYSTEM` sets over what Patroni wrote. Those that Patroni does not write are not among them.
     pub alter_system: BTreeSet<String>,
+    /// The replicas that stream from it, by the names that they give, with the bytes of write-ahead log that each has yet
+    /// to replay.
+    pub streaming: BTreeMap<String, u64>,
     /// `pg_postmaster_start_time()`: milliseconds since 1970.
     pub started_ms: i64,
     /// `server_version`, for example `17.11`.

@@ -32,7 +32,12 @@ const ABOUT_ITSELF: &str = "
            ARRAY(SELECT a.name FROM pg_file_settings a
                   WHERE a.sourcefile LIKE '%/postgresql.auto.conf'
                     AND EXISTS (SELECT FROM pg_file_settings p WHERE lower(p.name) = lower(a.name)
-                                   AND p.sourcefile LIKE '%/postgresql.conf'))";
+                                   AND p.sourcefile LIKE '%/postgresql.conf')),
+           ARRAY(SELECT format('%s %s', r.application_name, pg_wal_lsn_diff(
+                            CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+                            r.replay_lsn)::bigint)
+                   FROM pg_stat_replication r
+                  WHERE r.state = 'streaming' AND r.replay_lsn IS NOT NULL)";
 
 /// Takes back what `ALTER SYSTEM` set for these parameters.
 pub(super) async fn reset(at: &Endpoint, names: &BTreeSet<String>, act: &Act) -> Result<()> {
@@ -63,5 +68,26 @@ pub(super) async fn look(at: &Endpoint, act: &Act) -> Result<ServerSeen> {
         // `17.11 (Debian 17.11-1.pgdg13+1)`
         version: version.split(' ').next().unwrap_or_default().to_owned(),
         configuration_errors: row.try_get(5).map_err(get)?,
+        streaming: row.try_get::<_, Vec<String>>(7).map_err(get)?.iter().filter_map(|line| replica(line)).collect(),
     })
+}
+
+/// A replica's name and its lag. A replica that has just replayed more than the primary had written when it looked is not
+/// behind.
+fn replica(line: &str) -> Option<(String, u64)> {
+    let (name, lag) = line.rsplit_once(' ')?;
+    let lag: i64 = lag.parse().ok()?;
+    Some((name.to_owned(), u64::try_from(lag).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_are_read() {
+        assert_eq!(replica("shop-n1-1 512"), Some(("shop-n1-1".to_owned(), 512)));
+        assert_eq!(replica("a b -8"), Some(("a b".to_owned(), 0)));
+        assert_eq!(replica("shop-n1-1 "), None);
+    }
 }

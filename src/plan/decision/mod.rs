@@ -17,7 +17,7 @@ use super::input::{Input, Outcome};
 use super::value::Plan;
 use crate::model::observed::pairs;
 use crate::model::{
-    Attributes, Dependency, Executor, Graph, GraphError, Observed, Payload, Resource, ResourceId, Scope,
+    Attributes, Dependency, Executor, Graph, GraphError, Member, Observed, Payload, Resource, ResourceId, Scope,
 };
 
 /// A decision.
@@ -45,6 +45,9 @@ pub struct Wanted {
     pub id: ResourceId,
     /// Who does the work.
     pub executor: Executor,
+    /// The instance that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
     /// What must be there first, and why.
     #[serde(with = "pairs")]
     pub dependencies: BTreeMap<ResourceId, Dependency>,
@@ -65,6 +68,7 @@ impl Decision {
         let wanted = |resource: &Resource| Wanted {
             id: resource.id.clone(),
             executor: resource.executor.clone(),
+            member: resource.member.clone(),
             dependencies: resource.dependencies.clone(),
             attributes: resource.attributes.clone(),
             may_differ: resource.may_differ.clone(),
@@ -87,6 +91,7 @@ impl Decision {
         Graph::new(self.desired.iter().map(|wanted| Resource {
             id: wanted.id.clone(),
             executor: wanted.executor.clone(),
+            member: wanted.member.clone(),
             dependencies: wanted.dependencies.clone(),
             attributes: wanted.attributes.clone(),
             may_differ: wanted.may_differ.clone(),

@@ -14,8 +14,8 @@ use super::super::value::{Action, Plan, Purpose, Waiting};
 use super::Decision;
 use crate::model::{GraphError, Observed, ResourceId, Scope};
 
-/// Stages that are simulated: a journey has two.
-const ROUNDS_MAX: usize = 10;
+/// Stages that are simulated: a journey has two, and a few for each instance of a node that has several.
+const ROUNDS_MAX: usize = 50;
 
 /// What came of deciding again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -202,5 +202,6 @@ fn action(action: Action) -> &'static str {
         Action::Recreate => "recreate",
         Action::Update => "update",
         Action::Delete => "delete",
+        Action::Switchover => "switchover",
     }
 }

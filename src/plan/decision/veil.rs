@@ -137,6 +137,7 @@ impl<'a> Veil<'a> {
                     object: present.object.clone(),
                     needs_recreate: present.needs_recreate,
                     error: present.error.as_deref().map(|error| self.sentence(error)),
+                    standing: present.standing.clone(),
                 }),
                 Observation::Absent => Observation::Absent,
                 Observation::Unknown { why } => Observation::Unknown { why: self.sentence(why) },
@@ -163,7 +164,7 @@ impl<'a> Veil<'a> {
             }
         }
         for waiting in &mut plan.waiting {
-            if let WaitsFor::Unknown { why } | WaitsFor::Person { why } = &mut waiting.on {
+            if let WaitsFor::Unknown { why } | WaitsFor::Person { why } | WaitsFor::Node { why } = &mut waiting.on {
                 *why = self.sentence(why);
             }
         }

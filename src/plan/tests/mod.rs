@@ -5,6 +5,7 @@ mod approval;
 mod decision;
 mod drift;
 mod golden;
+mod nodes;
 mod properties;
 mod refused;
 mod rules;

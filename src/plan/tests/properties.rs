@@ -151,13 +151,17 @@ fn world(drafts: &[Draft]) -> World {
             resources.push(Resource {
                 id: ids[index].clone(),
                 executor,
+                member: None,
                 dependencies: needs,
                 attributes: attributes(draft.kind, &ids[index].name, draft.variant),
                 may_differ: Vec::new(),
                 payload: Payload::None,
             });
         } else {
-            strays.insert(ids[index].clone(), Stray { executor, dependencies: needs.into_keys().collect() });
+            strays.insert(
+                ids[index].clone(),
+                Stray { executor, dependencies: needs.into_keys().collect(), member: None },
+            );
         }
     }
     let mut world = World::new(Graph::new(resources).unwrap());

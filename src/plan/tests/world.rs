@@ -121,6 +121,7 @@ impl Shop {
             retry_timeout: 10,
             failsafe_mode: true,
             maximum_lag_on_failover: 1_048_576,
+            synchronous_mode: crate::model::resource::SynchronousMode::Off,
             use_pg_rewind: true,
             parameters,
             pg_hba: self.pg_hba.iter().map(|line| (*line).to_owned()).collect(),
@@ -220,6 +221,7 @@ pub(super) fn resource<'a>(
     Resource {
         id: id(kind, name),
         executor,
+        member: None,
         dependencies: needs.into_iter().map(|(kind, name, why)| (id(kind, name), why)).collect(),
         attributes,
         may_differ: Vec::new(),
@@ -256,6 +258,7 @@ impl World {
             let stray = crate::model::Stray {
                 executor: resource.executor.clone(),
                 dependencies: resource.dependencies.keys().cloned().collect(),
+                member: resource.member.clone(),
             };
             self.observed.strays.insert(resource.id.clone(), stray);
         }
@@ -286,7 +289,7 @@ impl World {
         let plan = plan(&input);
         assert_eq!(check::check(&plan, &input), Ok(()), "{plan:#?}");
         // Every plan of these tests is decided again from behind the veil, and comes out the same.
-        let decision = Decision::new(&input, &plan, &Veil::new(b"key", [])).unwrap();
+        let decision = decision(&input, &plan);
         let replayed = decision.replay().unwrap();
         assert!(replayed.same(), "{replayed:#?}");
         plan
@@ -301,6 +304,11 @@ impl World {
             forced: &self.forced,
         }
     }
+}
+
+/// The decision as it would be kept.
+pub(super) fn decision(input: &Input<'_>, plan: &Plan) -> Decision {
+    Decision::new(input, plan, &Veil::new(b"key", [])).unwrap()
 }
 
 pub(super) fn unknown(why: &str) -> Observation {

@@ -83,7 +83,7 @@ fn stale(is: &InstanceAttributes, wanted: &InstanceAttributes) -> bool {
 fn may_restart(task: &Task) -> bool {
     match task.step.action {
         Action::Create | Action::Recreate => true,
-        Action::Update | Action::Delete => match task.step.disruption {
+        Action::Update | Action::Delete | Action::Switchover => match task.step.disruption {
             Disruption::Restart | Disruption::Replace => true,
             Disruption::None | Disruption::Reload => false,
         },
@@ -96,7 +96,7 @@ async fn look(
     wanted: &InstanceAttributes,
 ) -> Result<(InstanceEndpoints, InstanceAttributes)> {
     let endpoints = world.instance(name, &wanted.service).await?.ok_or_else(|| refresh::not_running(name))?;
-    let (attributes, _primary) = refresh::serving(world, name, wanted, &endpoints).await?;
+    let (attributes, _standing) = refresh::serving(world, name, wanted, &endpoints).await?;
     Ok((endpoints, attributes))
 }
 

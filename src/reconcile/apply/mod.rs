@@ -9,6 +9,7 @@ mod host;
 mod instance;
 mod postgres;
 mod swarm;
+mod switchover;
 mod watch;
 
 pub(super) use host::{CERTIFICATE_MODE, KEY_MODE};
@@ -224,8 +225,10 @@ async fn run(task: Task, begun: Duration) -> Ended {
 }
 
 async fn act(task: &Task) -> Result<()> {
-    if task.step.action == Action::Delete {
-        return delete(task).await;
+    match task.step.action {
+        Action::Delete => return delete(task).await,
+        Action::Switchover => return switchover::hand_over(task).await,
+        Action::Create | Action::Recreate | Action::Update => {}
     }
     let Some(resource) = &task.resource else {
         return Err(failed(task, "the plan names a resource that is not desired"));

@@ -62,6 +62,7 @@ mod tests {
             disruption: Disruption::None,
             after: BTreeSet::new(),
             object: None,
+            candidates: BTreeSet::new(),
         };
         for reconcile in [Reconcile::Observe, Reconcile::Paused] {
             assert_eq!(Observe::new(reconcile).holds(&step(Kind::Role)), Some(Hold::Observed));

@@ -93,6 +93,7 @@ mod tests {
             disruption: Disruption::None,
             after: after.iter().copied().map(id).collect::<BTreeSet<_>>(),
             object: None,
+            candidates: BTreeSet::new(),
         }
     }
 

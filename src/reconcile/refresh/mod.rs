@@ -31,7 +31,7 @@ pub(super) async fn refresh(world: &World, scope: &Scope, desired: &Graph, previ
     seen.extend(host);
     let etcd = etcd::look(world, scope, &resources, &seen).await;
     seen.extend(etcd);
-    let inside = postgres::look(world, desired, &seen).await;
+    let inside = postgres::look(world, desired, previous, &seen).await;
     seen.extend(inside);
 
     seen.retain(|id, observation| {
@@ -53,8 +53,9 @@ fn strays(world: &World, desired: &Graph, previous: &Graph, seen: &Seen) -> BTre
                 Some(resource) => Stray {
                     executor: resource.executor.clone(),
                     dependencies: resource.dependencies.keys().cloned().collect(),
+                    member: resource.member.clone(),
                 },
-                None => Stray { executor: executor(world, desired, id.kind), dependencies: earlier(id) },
+                None => Stray { executor: executor(world, desired, id.kind), dependencies: earlier(id), member: None },
             };
             ((*id).clone(), stray)
         })

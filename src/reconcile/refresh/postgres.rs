@@ -5,23 +5,31 @@ use std::collections::BTreeMap;
 use super::super::swarm_words::why_not;
 use super::{Seen, present, unknown};
 use crate::drivers::certificates;
+use crate::drivers::postgres::ServerSeen;
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::resource::InstanceAttributes;
-use crate::model::{Attributes, Graph, Kind, Observation, Payload, Resource, ResourceId, Secret};
+use crate::model::{
+    Attributes, Graph, InstanceId, Kind, Observation, Payload, Present, Resource, ResourceId, Secret, Standing,
+};
 use crate::world::{InstanceEndpoints, World};
 
 /// A task that failed within this time tells why its service does not run, although another is on its way already: Swarm
 /// waits a few seconds between two of them.
 const RECENT_MS: i64 = 60_000;
 
-/// Looks at the desired instances, and through the first that serves as primary at what is inside the database.
-/// What is inside an instance that nobody wants goes with its data: there is nothing to look at.
-pub(super) async fn look(world: &World, desired: &Graph, seen: &Seen) -> Seen {
+/// Looks at the instances, and through the first that serves as primary at what is inside the database. An instance that
+/// leaves counts while the node goes on. Of a database that goes itself nothing is looked at: what is inside goes with
+/// its data.
+pub(super) async fn look(world: &World, desired: &Graph, previous: &Graph, seen: &Seen) -> Seen {
     let mut found = Seen::new();
     let mut inside = Inside::NotThere;
-    for resource in desired.in_order().filter(|resource| resource.id.kind == Kind::Instance) {
+    let is_instance = |resource: &&Resource| resource.id.kind == Kind::Instance;
+    let goes_on = desired.in_order().any(|resource| is_instance(&resource));
+    let leaving = previous.in_order().filter(|resource| goes_on && !desired.contains(&resource.id));
+    for resource in desired.in_order().chain(leaving).filter(is_instance) {
         let Attributes::Instance(wanted) = &resource.attributes else { continue };
-        let looked = instance(world, &resource.id.name, wanted, seen, desired).await;
+        let graph = if desired.contains(&resource.id) { desired } else { previous };
+        let looked = instance(world, &resource.id.name, wanted, seen, graph).await;
         inside = inside.or(looked.inside);
         found.insert(resource.id.clone(), looked.observation);
     }
@@ -88,14 +96,14 @@ async fn instance(world: &World, name: &str, wanted: &InstanceAttributes, seen: 
     }
     match world.instance(name, &wanted.service).await {
         Ok(Some(endpoints)) => match serving(world, name, wanted, &endpoints).await {
-            Ok((attributes, true)) => Looked {
-                observation: present(Attributes::Instance(attributes)),
-                inside: Inside::Serves(endpoints.postgres),
-            },
-            Ok((attributes, false)) => Looked {
-                observation: present(Attributes::Instance(attributes)),
-                inside: hidden("no primary serves yet"),
-            },
+            Ok((attributes, standing)) => {
+                let inside = match standing {
+                    Some(Standing::Primary { .. }) => Inside::Serves(endpoints.postgres),
+                    Some(Standing::Replica) | None => hidden("no primary serves yet"),
+                };
+                let present = Present { standing, ..Present::new(Attributes::Instance(attributes)) };
+                Looked { observation: Observation::Present(present), inside }
+            }
             Err(error) => Looked { observation: unknown(&error), inside: hidden(&error.to_string()) },
         },
         Ok(None) => {
@@ -117,13 +125,13 @@ fn has_data(instance: &str, seen: &Seen, desired: &Graph) -> bool {
     data.is_none_or(|resource| !matches!(seen.get(&resource.id), Some(Observation::Absent)))
 }
 
-/// The attributes of an instance that answers, and whether it serves as primary.
+/// The attributes of an instance that answers, and, while it runs, how it stands in its node.
 pub(in crate::reconcile) async fn serving(
     world: &World,
     name: &str,
     wanted: &InstanceAttributes,
     endpoints: &InstanceEndpoints,
-) -> Result<(InstanceAttributes, bool)> {
+) -> Result<(InstanceAttributes, Option<Standing>)> {
     let status = world.drivers.patroni.status(&endpoints.patroni).await?;
     let running = status.state == "running";
     let server = if running { Some(world.drivers.postgres.server(&endpoints.postgres).await?) } else { None };
@@ -141,8 +149,16 @@ pub(in crate::reconcile) async fn serving(
         certificate_loaded,
         alter_system: server.as_ref().map(|server| server.alter_system.clone()).unwrap_or_default(),
     };
-    let primary = server.is_some_and(|server| !server.in_recovery);
-    Ok((attributes, running && primary))
+    Ok((attributes, server.map(standing)))
+}
+
+fn standing(server: ServerSeen) -> Standing {
+    if server.in_recovery {
+        return Standing::Replica;
+    }
+    // A copy that is being made streams too, under a name that is no instance's.
+    let named = |(name, lag): (String, u64)| Some((InstanceId::parse(&name).ok()?, lag));
+    Standing::Primary { streaming: server.streaming.into_iter().filter_map(named).collect() }
 }
 
 async fn contents(world: &World, at: &Endpoint, wanted: &[&Resource]) -> Result<Seen> {
