@@ -38,7 +38,7 @@ pub struct Present {
     pub error: Option<String>,
     /// Of an instance that runs: how it stands in its node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub standing: Option<Standing>,
+    pub standing: Option<Box<Standing>>,
 }
 
 /// How an instance stands in its node. It is seen and never desired: who is primary, Patroni decides.

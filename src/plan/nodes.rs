@@ -84,7 +84,7 @@ impl<'a> Instance<'a> {
                 let Some(Observation::Present(present)) = seen else { return };
                 self.exists = true;
                 let runs = matches!(&present.attributes, Attributes::Instance(instance) if instance.running);
-                self.standing = present.standing.as_ref().filter(|_| runs);
+                self.standing = present.standing.as_deref().filter(|_| runs);
             }
             _ => {}
         }

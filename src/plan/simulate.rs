@@ -48,7 +48,7 @@ fn run(step: &Step, desired: &Graph, world: &mut Observed) {
             let Some(resource) = desired.get(&step.resource) else { return };
             let mut present = Present::new(as_seen(&resource.attributes));
             if step.resource.kind == Kind::Instance {
-                present.standing = joined(&step.resource, desired, world);
+                present.standing = joined(&step.resource, desired, world).map(Box::new);
             }
             if carries_its_digest(step.resource.kind) {
                 present.applied = desired.digest(&step.resource).cloned();
@@ -88,10 +88,10 @@ fn others<'a>(
 fn joined(id: &ResourceId, desired: &Graph, world: &mut Observed) -> Option<Standing> {
     let member = desired.get(id)?.member.as_ref()?;
     if let Some(Observation::Present(Present { standing: Some(standing), .. })) = world.resources.get(id) {
-        return Some(standing.clone());
+        return Some(standing.as_ref().clone());
     }
     for (_, other) in others(member, desired, world) {
-        if let Some(Standing::Primary { streaming }) = &mut other.standing {
+        if let Some(Standing::Primary { streaming }) = other.standing.as_deref_mut() {
             streaming.insert(member.instance.clone(), 0);
             return Some(Standing::Replica);
         }
@@ -106,11 +106,11 @@ fn hand_over(step: &Step, desired: &Graph, world: &mut Observed) {
     let Some(member) = desired.get(to).and_then(|resource| resource.member.as_ref()) else { return };
     let mut streaming = BTreeMap::new();
     for (instance, other) in others(member, desired, world) {
-        other.standing = Some(Standing::Replica);
+        other.standing = Some(Box::new(Standing::Replica));
         streaming.insert(instance, 0);
     }
     if let Some(Observation::Present(present)) = world.resources.get_mut(to) {
-        present.standing = Some(Standing::Primary { streaming });
+        present.standing = Some(Box::new(Standing::Primary { streaming }));
     }
 }
 

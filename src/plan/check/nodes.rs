@@ -74,7 +74,7 @@ fn nodes<'a>(input: &Input<'a>) -> BTreeMap<&'a NodeName, Node<'a>> {
                 one.there = true;
                 one.ready = Some(id);
                 if matches!(&present.attributes, Attributes::Instance(instance) if instance.running) {
-                    one.standing = present.standing.as_ref();
+                    one.standing = present.standing.as_deref();
                 }
             }
             _ => {}

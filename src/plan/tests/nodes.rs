@@ -119,7 +119,7 @@ fn led_by(mut world: World, hosts: &[usize], primary: usize, lag: &[(usize, Opti
         let lag_of = |host: usize| lag.iter().find(|(other, _)| *other == host).map_or(Some(0), |(_, lag)| *lag);
         let streaming = others.filter_map(|other| Some((instance(*other), lag_of(*other)?))).collect();
         let standing = if *host == primary { Standing::Primary { streaming } } else { Standing::Replica };
-        world = world.change(&ready(*host), |present| present.standing = Some(standing));
+        world = world.change(&ready(*host), |present| present.standing = Some(Box::new(standing)));
     }
     world
 }
@@ -210,9 +210,9 @@ fn a_node_that_is_short_of_one_keeps_the_others() {
         instance.running = false;
     });
     assert_eq!((journey(&stopped.plan()), held(&stopped.plan())), (vec!["h3".to_owned()], ["h1", "h2"].into()));
-    let leaderless = [1, 2, 3]
-        .into_iter()
-        .fold(world(), |world, host| world.change(&ready(host), |present| present.standing = Some(Standing::Replica)));
+    let leaderless = [1, 2, 3].into_iter().fold(world(), |world, host| {
+        world.change(&ready(host), |present| present.standing = Some(Box::new(Standing::Replica)))
+    });
     assert_eq!((journey(&leaderless.plan()), held(&leaderless.plan())), (Vec::new(), ["h1", "h2", "h3"].into()));
     let at_bound = led_by(world(), &[1, 2, 3], 1, &[(3, Some(LAG_BYTES_MAX))]);
     assert_eq!(held(&at_bound.plan()), BTreeSet::new());

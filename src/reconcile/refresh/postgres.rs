@@ -101,7 +101,8 @@ async fn instance(world: &World, name: &str, wanted: &InstanceAttributes, seen: 
                     Some(Standing::Primary { .. }) => Inside::Serves(endpoints.postgres),
                     Some(Standing::Replica) | None => hidden("no primary serves yet"),
                 };
-                let present = Present { standing, ..Present::new(Attributes::Instance(attributes)) };
+                let present =
+                    Present { standing: standing.map(Box::new), ..Present::new(Attributes::Instance(attributes)) };
                 Looked { observation: Observation::Present(present), inside }
             }
             Err(error) => Looked { observation: unknown(&error), inside: hidden(&error.to_string()) },
