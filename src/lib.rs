@@ -2,11 +2,13 @@
 //! Docker Swarm underneath is driven until the world matches, and state and health go back out on topics of that
 //! database. ARCHITECTURE.md is the map; `tests/tidy.rs` holds the borders between the rooms.
 
+pub mod agent;
 pub mod app;
 pub mod cli;
 pub mod contract;
 pub mod domain;
 pub mod drivers;
+pub mod execute;
 pub mod intake;
 pub mod model;
 pub mod monitor;

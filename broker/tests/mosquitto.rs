@@ -117,6 +117,8 @@ async fn every_role_writes_its_own_topics_and_no_others() {
         "databases/d/tasks/t/log",
         "databases/d/commands/backup/result",
         "hosts/h/status",
+        "hosts/h/work",
+        "hosts/h/answers",
         "controllers/c/availability",
         "controllers/c/sync",
     ];

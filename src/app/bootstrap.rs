@@ -154,6 +154,7 @@ async fn world(known: &Known) -> Result<World, Error> {
         etcd_client_port: known.etcd_client_port,
         clock: Arc::clone(&known.clock),
         random: known.random.clone(),
+        remote: None,
     })
 }
 
@@ -275,6 +276,7 @@ mod tests {
             engine_version: "20.10.24".to_owned(),
             swarm_node: node.map(str::to_owned),
             manager,
+            leader: manager,
             address: Some(IpAddr::from([192, 0, 2, last])),
             hostname: "host".to_owned(),
             cpus: 4,

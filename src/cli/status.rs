@@ -183,6 +183,8 @@ fn take(context: &Context<'_>, all: &mut All, topic: &str, payload: &[u8]) -> Op
         | Topic::Command(..)
         | Topic::CommandResult(..)
         | Topic::HostStatus(_)
+        | Topic::HostWork(_)
+        | Topic::HostAnswers(_)
         | Topic::Availability(_)
         | Topic::Sync(_)
         | Topic::Probe(..)

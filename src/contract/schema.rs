@@ -46,6 +46,10 @@ pub enum Kind {
     CommandResult,
     /// Inventory and health of a host.
     HostStatus,
+    /// Work for a host.
+    HostWork,
+    /// What became of it.
+    HostAnswer,
     /// Whether a controller is online.
     Availability,
     /// A controller's marker.
@@ -58,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::DatabaseSpec,
         Self::Status,
         Self::Health,
@@ -73,6 +77,8 @@ impl Kind {
         Self::RollbackRequest,
         Self::CommandResult,
         Self::HostStatus,
+        Self::HostWork,
+        Self::HostAnswer,
         Self::Availability,
         Self::SyncMarker,
         Self::Inventory,
@@ -97,6 +103,8 @@ impl Kind {
             Self::RollbackRequest => "rollback-request",
             Self::CommandResult => "command-result",
             Self::HostStatus => "host-status",
+            Self::HostWork => "host-work",
+            Self::HostAnswer => "host-answer",
             Self::Availability => "availability",
             Self::SyncMarker => "sync-marker",
             Self::Inventory => "inventory",
@@ -122,6 +130,8 @@ impl Kind {
             | Self::RollbackRequest
             | Self::CommandResult
             | Self::HostStatus
+            | Self::HostWork
+            | Self::HostAnswer
             | Self::Availability
             | Self::SyncMarker
             | Self::Inventory
@@ -164,6 +174,8 @@ pub fn schema(kind: Kind) -> &'static str {
         Kind::RollbackRequest => file!("rollback-request"),
         Kind::CommandResult => file!("command-result"),
         Kind::HostStatus => file!("host-status"),
+        Kind::HostWork => file!("host-work"),
+        Kind::HostAnswer => file!("host-answer"),
         Kind::Availability => file!("availability"),
         Kind::SyncMarker => file!("sync-marker"),
         Kind::Inventory => file!("inventory"),
@@ -189,6 +201,8 @@ pub fn value(kind: Kind) -> Value {
         Kind::RollbackRequest => generator().into_root_schema_for::<commands::RollbackRequest>(),
         Kind::CommandResult => generator().into_root_schema_for::<documents::CommandResult>(),
         Kind::HostStatus => generator().into_root_schema_for::<documents::HostStatus>(),
+        Kind::HostWork => generator().into_root_schema_for::<documents::HostWork>(),
+        Kind::HostAnswer => generator().into_root_schema_for::<documents::HostAnswer>(),
         Kind::Availability => generator().into_root_schema_for::<documents::Availability>(),
         Kind::SyncMarker => generator().into_root_schema_for::<documents::SyncMarker>(),
         Kind::Inventory => generator().into_root_schema_for::<documents::Inventory>(),

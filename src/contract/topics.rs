@@ -92,7 +92,7 @@ const fn row(
 }
 
 /// Every topic of the contract.
-pub const TABLE: [Row; 21] = {
+pub const TABLE: [Row; 23] = {
     use Publisher::{Pgmoor, User};
     use Retained::{Expires, No, Will, Yes};
     [
@@ -160,6 +160,20 @@ pub const TABLE: [Row; 21] = {
             "The answer to a request; also sent to the response topic when the request named one.",
         ),
         row("hosts/{host}/status", Yes, Pgmoor, Some(Document::HostStatus), "Inventory and health of a host."),
+        row(
+            "hosts/{host}/work",
+            No,
+            Pgmoor,
+            Some(Document::HostWork),
+            "Work for a host from the one that leads, sealed for it with the fleet's key.",
+        ),
+        row(
+            "hosts/{host}/answers",
+            No,
+            Pgmoor,
+            Some(Document::HostAnswer),
+            "What became of the work of a host, sealed with the fleet's key.",
+        ),
         row(
             "controllers/{controller}/availability",
             Will,
@@ -244,6 +258,10 @@ pub enum Topic {
     CommandResult(DatabaseId, Verb),
     /// `hosts/{host}/status`
     HostStatus(HostId),
+    /// `hosts/{host}/work`
+    HostWork(HostId),
+    /// `hosts/{host}/answers`
+    HostAnswers(HostId),
     /// `controllers/{controller}/availability`
     Availability(ControllerId),
     /// `controllers/{controller}/sync`
@@ -321,6 +339,8 @@ impl Topic {
         match levels.as_slice() {
             ["databases", database, below @ ..] => Self::of_database(DatabaseId::parse(database).ok()?, below),
             ["hosts", host, "status"] => Some(Self::HostStatus(HostId::parse(host).ok()?)),
+            ["hosts", host, "work"] => Some(Self::HostWork(HostId::parse(host).ok()?)),
+            ["hosts", host, "answers"] => Some(Self::HostAnswers(HostId::parse(host).ok()?)),
             ["controllers", id, "availability"] => Some(Self::Availability(ControllerId::parse(id).ok()?)),
             ["controllers", id, "sync"] => Some(Self::Sync(ControllerId::parse(id).ok()?)),
             ["controllers", id, "probe", number] => Self::of_probe(ControllerId::parse(id).ok()?, number),
@@ -374,6 +394,8 @@ impl Topic {
             Self::Command(..) => "databases/{db}/commands/{verb}",
             Self::CommandResult(..) => "databases/{db}/commands/{verb}/result",
             Self::HostStatus(_) => "hosts/{host}/status",
+            Self::HostWork(_) => "hosts/{host}/work",
+            Self::HostAnswers(_) => "hosts/{host}/answers",
             Self::Availability(_) => "controllers/{controller}/availability",
             Self::Sync(_) => "controllers/{controller}/sync",
             Self::Probe(..) => "controllers/{controller}/probe/{number}",
@@ -408,7 +430,7 @@ impl Topic {
             Self::ServiceState(db, id) | Self::ServiceHealth(db, id) => vec![db.to_string(), id.to_string()],
             Self::Task(db, id) | Self::TaskLog(db, id) => vec![db.to_string(), id.to_string()],
             Self::Command(db, verb) | Self::CommandResult(db, verb) => vec![db.to_string(), verb.as_str().to_owned()],
-            Self::HostStatus(host) => vec![host.to_string()],
+            Self::HostStatus(host) | Self::HostWork(host) | Self::HostAnswers(host) => vec![host.to_string()],
             Self::Availability(id) | Self::Sync(id) => vec![id.to_string()],
             Self::Probe(id, number) => vec![id.to_string(), number.to_string()],
             Self::Inventory => Vec::new(),
@@ -435,6 +457,8 @@ impl Topic {
             | Self::Command(db, _)
             | Self::CommandResult(db, _) => Some(db),
             Self::HostStatus(_)
+            | Self::HostWork(_)
+            | Self::HostAnswers(_)
             | Self::Availability(_)
             | Self::Sync(_)
             | Self::Probe(..)

@@ -116,6 +116,18 @@ pub fn record_config(fleet: &FleetId, scope: &Scope, revision: u64) -> String {
     format!("pgmoor.{}.{}.{revision}", scope.label(), short_hash(fleet.as_str()))
 }
 
+/// The Swarm config that says which host leads a fleet: one for each, whose labels change.
+#[must_use]
+pub fn lease_config(fleet: &FleetId) -> String {
+    format!("pgmoor.lease.{}", short_hash(fleet.as_str()))
+}
+
+/// The Swarm config in which a host says what it is: 58 characters at most.
+#[must_use]
+pub fn host_config(fleet: &FleetId, host: &HostId) -> String {
+    format!("pgmoor.host.{}.{host}", short_hash(fleet.as_str()))
+}
+
 /// The etcd key of the dynamic configuration below a node's prefix.
 #[must_use]
 pub fn patroni_config_key(prefix: &str) -> String {

@@ -27,7 +27,7 @@ pub use hosts::{HostFacts, Hosts};
 use crate::model::{GraphError, HostId, NodeName};
 
 /// Numeric user and group id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Owner {
     /// User id.
     pub uid: u32,

@@ -13,10 +13,10 @@ use flate2::write::DeflateEncoder;
 use serde_json::Value;
 
 use super::judge;
-use super::refresh::refresh;
 use super::service::Shared;
 use crate::contract::documents::{DecisionDoc, HeldStep, Time};
 use crate::domain::database;
+use crate::execute::refresh;
 use crate::model::{DatabaseId, Digest, FleetRecord, Graph, Record, Scope, Secret};
 use crate::plan::decision::{Decision, Veil};
 use crate::plan::{CapOf, Held, Hold, Input, Plan, Stage, plan};

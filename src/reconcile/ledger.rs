@@ -6,10 +6,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::apply::{Ended, Ledger};
+use super::apply::Ledger;
 use super::halt;
 use crate::contract::documents::{Event, EventData, EventType, Time};
 use crate::contract::topics::Topic;
+use crate::execute::{Ended, Waits};
 use crate::model::{DatabaseId, Digest, FleetId, Scope};
 use crate::plan::{Action, Outcome, Stage, Step};
 use crate::report;
@@ -67,15 +68,7 @@ impl StoreLedger {
     }
 }
 
-#[async_trait::async_trait]
-impl Ledger for StoreLedger {
-    async fn begun(&self, step: &Step) {
-        tracing::debug!(scope = %self.scope, step = %step.resource, action = ?step.action, "step begins");
-        // One that an earlier pass has left goes on: it runs since then.
-        let since = Time::from_ms(self.clock.now_ms());
-        self.board.lock().running.entry(step.resource.clone()).or_insert(Running { since, waits_for: None });
-    }
-
+impl Waits for StoreLedger {
     fn waits(&self, step: &Step, words: Option<String>) {
         if let Some(running) = self.board.lock().running.get_mut(&step.resource) {
             running.waits_for = words;
@@ -84,6 +77,16 @@ impl Ledger for StoreLedger {
 
     fn waits_for(&self, step: &Step) -> Option<String> {
         self.board.lock().running.get(&step.resource).and_then(|running| running.waits_for.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl Ledger for StoreLedger {
+    async fn begun(&self, step: &Step) {
+        tracing::debug!(scope = %self.scope, step = %step.resource, action = ?step.action, "step begins");
+        // One that an earlier pass has left goes on: it runs since then.
+        let since = Time::from_ms(self.clock.now_ms());
+        self.board.lock().running.entry(step.resource.clone()).or_insert(Running { since, waits_for: None });
     }
 
     async fn ended(&self, ended: &Ended) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::pass::Pass;
-use super::refresh::refresh;
+use crate::execute::refresh;
 use crate::model::{Graph, Kind, ResourceId, Scope};
 use crate::store::Rows as _;
 

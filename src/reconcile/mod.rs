@@ -20,13 +20,10 @@ mod limits;
 mod live;
 mod lost;
 mod pass;
-mod patroni_config;
 mod place;
 mod preview;
 mod promises;
-mod refresh;
 mod service;
-mod swarm_words;
 mod tell;
 #[cfg(test)]
 mod tests;

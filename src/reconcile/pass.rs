@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::{Ended, apply};
+use super::apply::apply;
 use super::approval::Decision;
 use super::decisions::{Made, Names};
 use super::drift;
@@ -13,11 +13,11 @@ use super::halt;
 use super::judge;
 use super::ledger::StoreLedger;
 use super::place::Place;
-use super::refresh::refresh;
 use super::service::Shared;
 use super::tell::{self, Carried, Drift, Phase, Told, View};
 use crate::contract::documents::Time;
 use crate::domain::{database, fleet};
+use crate::execute::{Ended, refresh};
 use crate::model::spec::{PortRequest, Reconcile};
 use crate::model::{
     AcceptedSpec, DatabaseId, Graph, InstanceId, Kind, Observed, Payload, Record, Resource, ResourceId, Scope,

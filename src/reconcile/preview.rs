@@ -10,7 +10,6 @@ use super::decisions;
 use super::judge;
 use super::live::{self, Missing};
 use super::promises::Promises;
-use super::refresh::refresh;
 use super::service::Shared;
 use crate::contract;
 use crate::contract::commands::{Command, DecisionRequest, Question};
@@ -18,6 +17,7 @@ use crate::contract::documents::{CommandResult, DecisionDoc, PlanDoc, Time, to_b
 use crate::contract::faults::{Code, Fault};
 use crate::contract::topics::Topic;
 use crate::domain::database::{self, Accepted};
+use crate::execute::refresh;
 use crate::model::record::StoredSpec;
 use crate::model::{AcceptedSpec, DatabaseId, Graph, Record, Scope, Secret};
 use crate::plan::{Disruptions, Input, plan};

@@ -4,7 +4,7 @@
 //!
 //! | table | row | for what |
 //! |---|---|---|
-//! | `meta` | schema version, fleet, epoch, next message number, messages dropped, `Halt`, how much each broker replays | a halt survives a restart; who wrote the file; the epoch grows with each start, so that a stale will can be told from a fresh one |
+//! | `meta` | schema version, fleet, epoch, next message number, messages dropped, `Halt`, how much each broker replays, the newest lead that was heard of | a halt survives a restart; who wrote the file; the epoch grows with each start, so that a stale will can be told from a fresh one |
 //! | `desired` | database → [`DesiredRow`] | the last good spec, the one in the live checks, the verdict, the history that tells old news (rule 9) |
 //! | `intents` | database → [`IntentRow`] | what a person asked for since: purge; how long a deleted database has been in the trash |
 //! | `records` | database → `Record` | a copy of the newest sealed record in Swarm; the one in Swarm counts |
@@ -17,6 +17,7 @@
 //! | `messages`, `messages_waiting` | number → [`OutMessage`], retained topic → number | what the broker has not acknowledged yet, in order |
 //! | `retained` | topic → [`OutMessage`] | what we last said on each retained topic: said again at start, and the memory of reports (`seq`, since when a condition holds) |
 //! | `history_specs`, `history_plans` | database and number → [`SpecRow`], `PastPlan` | the last accepted specs and finished plans, for people: `history`, `diff`, `rollback` |
+//! | `work` | id → [`WorkRow`] | what a host that leads asked of this one, before it is begun: it is done once, and a lost answer is given again |
 //! | `commands`, `commands_by_time` | correlation id → when | a command that comes twice within 24 hours is done once |
 //!
 //! Not stored: anything that was observed (it is looked at again), anything that Swarm, Patroni or Postgres can tell
@@ -33,6 +34,7 @@ mod approvals;
 mod engine;
 mod error;
 mod history;
+mod journal;
 mod messages;
 mod open;
 mod reader;
@@ -52,6 +54,7 @@ pub use approvals::{ASKED_MAX, ApprovalRow, Approvals, Approved};
 pub use engine::Fault;
 pub use error::{Error, Result};
 pub use history::{History, NewSpec};
+pub use journal::{Begun, Journal, WORKS_MAX, WorkEnd, WorkRow};
 pub use messages::MESSAGES_MAX;
 pub use reader::{Reader, Rows, Waiting};
 pub use rows::{

@@ -33,6 +33,7 @@ pub(super) enum Table {
     CommandsByTime,
     Specs,
     Plans,
+    Work,
 }
 
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -44,7 +45,7 @@ pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 pub(super) type RawRow = (Vec<u8>, Vec<u8>);
 
 impl Table {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Meta,
         Self::Desired,
         Self::Intents,
@@ -62,6 +63,7 @@ impl Table {
         Self::CommandsByTime,
         Self::Specs,
         Self::Plans,
+        Self::Work,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -83,6 +85,7 @@ impl Table {
             Self::CommandsByTime => "commands_by_time",
             Self::Specs => "history_specs",
             Self::Plans => "history_plans",
+            Self::Work => "work",
         }
     }
 

@@ -4,7 +4,10 @@
 //! Invariants: nothing is decided here; where an instance answers is found anew each time (a container's address
 //! changes with the container).
 
+pub mod lease;
 pub mod record;
+pub mod roster;
+pub mod work;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use crate::drivers::etcd::EtcdTarget;
 use crate::drivers::seal::FleetKey;
 use crate::drivers::swarm::{ContainerSeen, Labels};
 use crate::drivers::{Drivers, Endpoint, Error, Result, TlsIdentity};
-use crate::model::{FleetId, FleetRecord, Scope};
+use crate::model::{FleetId, FleetRecord, HostId, Scope};
 use crate::runtime::clock::Clock;
 use crate::runtime::random::Random;
 
@@ -58,12 +61,20 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Randomness, for jitter.
     pub random: Random,
+    /// The other hosts, where this one leads; none: whatever is not here cannot be reached.
+    pub remote: Option<Arc<dyn work::Remote>>,
 }
 
 impl World {
     /// The labels that every object of a scope carries.
     pub(crate) fn selector(&self, scope: &Scope) -> Labels {
         Labels::from([(FLEET_LABEL.to_owned(), self.fleet.to_string()), (SCOPE_LABEL.to_owned(), scope.label())])
+    }
+
+    /// Another host, to be asked.
+    pub(crate) fn other(&self, host: &HostId) -> Result<&dyn work::Remote> {
+        let why = || format!("it is another host than {}, and no line leads there now", self.facts.host);
+        self.remote.as_deref().ok_or_else(|| Error::Unreachable { act: format!("ask host {host}"), why: why() })
     }
 
     /// Seconds since 1970.

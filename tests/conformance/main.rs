@@ -68,6 +68,8 @@ macro_rules! against_the_fake {
 against_the_fake!(
     host,
     networks_and_configs,
+    lease,
+    roster,
     services,
     tasks_that_cannot_run,
     events,

@@ -76,6 +76,8 @@ macro_rules! against_the_real_ones {
 against_the_real_ones!(
     host,
     networks_and_configs,
+    lease,
+    roster,
     services,
     tasks_that_cannot_run,
     events,

@@ -119,6 +119,10 @@ impl Swarm for Mistaken {
         self.swarm.create_config(name, labels, data).await
     }
 
+    async fn label_config(&self, seen: &ConfigSeen, labels: &Labels) -> Result<()> {
+        self.swarm.label_config(seen, labels).await
+    }
+
     async fn remove_config(&self, id: &str) -> Result<()> {
         self.swarm.remove_config(id).await
     }

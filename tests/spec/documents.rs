@@ -372,4 +372,7 @@ fn controllers_and_hosts_are_of_their_schemas() {
         updated_at: time(),
     };
     check(Kind::HostStatus, &status);
+    let (id, sealed) = (TaskId::parse("0198-7").unwrap(), "AQ==".to_owned());
+    check(Kind::HostWork, &HostWork { id: id.clone(), epoch: 5, from: host(), sealed: sealed.clone() });
+    check(Kind::HostAnswer, &HostAnswer { id, epoch: 5, from: host(), sealed });
 }

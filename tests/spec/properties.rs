@@ -38,6 +38,8 @@ fn topics() -> impl Strategy<Value = Topic> {
             17 => Topic::Inventory,
             18 => Topic::FleetCommand(verb),
             19 => Topic::FleetCommandResult(verb),
+            20 => Topic::HostWork(HostId::parse(&one).unwrap()),
+            21 => Topic::HostAnswers(HostId::parse(&one).unwrap()),
             _ => Topic::Schema(kind),
         }
     })

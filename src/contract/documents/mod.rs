@@ -14,6 +14,7 @@ mod instance;
 mod plan;
 mod status;
 mod time;
+mod work;
 
 pub use command::{Approve, CommandOutcome, CommandResult};
 pub use controller::{Availability, Inventory, OnlineState, SpecSet, SyncMarker};
@@ -32,6 +33,7 @@ pub use status::{
     Status, Verdict, VerdictResult,
 };
 pub use time::Time;
+pub use work::{HostAnswer, HostWork};
 
 /// The bytes of a document as they are published.
 #[must_use]

@@ -96,3 +96,9 @@ pub fn availability(fleet: &FleetId) -> String {
 pub fn hosts(fleet: &FleetId) -> String {
     format!("{ROOT}/{fleet}/hosts/+/status")
 }
+
+/// What every host answers.
+#[must_use]
+pub fn answers(fleet: &FleetId) -> String {
+    format!("{ROOT}/{fleet}/hosts/+/answers")
+}

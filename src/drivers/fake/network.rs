@@ -105,11 +105,31 @@ impl State {
         let place = format!("config {name}");
         note_labels(self, &place, labels);
         self.watch.visible(&place, &String::from_utf8_lossy(data));
-        let config =
-            ConfigSeen { id: id.clone(), name: name.to_owned(), labels: labels.clone(), data: data.to_owned() };
+        let config = ConfigSeen {
+            id: id.clone(),
+            name: name.to_owned(),
+            labels: labels.clone(),
+            data: data.to_owned(),
+            version: self.last_number(),
+        };
         self.configs.insert(id.clone(), config);
         self.count("create config", name);
         Ok(id)
+    }
+
+    pub(super) fn label_config(&mut self, seen: &ConfigSeen, labels: &Labels) -> Outcome<()> {
+        let Some(live) = self.configs.get(&seen.id).cloned() else { return Err(Refusal::NotFound) };
+        if live.version != seen.version {
+            return Err(Refusal::Conflict("update out of sequence".to_owned()));
+        }
+        let place = format!("config {}", live.name);
+        self.check_ours(&place, &live.labels);
+        note_labels(self, &place, labels);
+        self.configs.replace(&seen.id, |config| {
+            config.labels = labels.clone();
+            config.version += 1;
+        });
+        Ok(())
     }
 
     pub(super) fn remove_config(&mut self, id: &str) -> Outcome<()> {

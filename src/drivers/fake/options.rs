@@ -25,6 +25,8 @@ pub struct Options {
     pub hostname: String,
     /// The Swarm node's id.
     pub swarm_node: String,
+    /// Whether it leads the Swarm's managers.
+    pub leads: bool,
     /// The address that the Swarm node advertises.
     pub address: std::net::IpAddr,
     /// Processors.
@@ -115,6 +117,7 @@ impl Options {
             data_dir: "/var/lib/pgmoor".to_owned(),
             hostname: "fake-host".to_owned(),
             swarm_node: "fakenode0000000000000000n".to_owned(),
+            leads: true,
             address: std::net::IpAddr::from([192, 0, 2, 1]),
             cpus: 2,
             memory_bytes: 4096 * MIB,

@@ -25,6 +25,7 @@ impl Swarm for World {
                 engine_version: "20.10.24".to_owned(),
                 swarm_node: Some(options.swarm_node.clone()),
                 manager: true,
+                leader: options.leads,
                 address: Some(options.address),
                 hostname: options.hostname.clone(),
                 cpus: options.cpus,
@@ -113,6 +114,11 @@ impl Swarm for World {
     async fn create_config(&self, name: &str, labels: &Labels, data: &[u8]) -> Result<String> {
         let about = format!("create config {name}");
         self.call(System::Swarm, "swarm.create_config", about, |state| state.create_config(name, labels, data)).await
+    }
+
+    async fn label_config(&self, seen: &ConfigSeen, labels: &Labels) -> Result<()> {
+        let about = format!("label config {}", seen.name);
+        self.call(System::Swarm, "swarm.label_config", about, |state| state.label_config(seen, labels)).await
     }
 
     async fn remove_config(&self, id: &str) -> Result<()> {

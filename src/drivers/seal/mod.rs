@@ -1,7 +1,10 @@
-//! Sealing: XChaCha20-Poly1305 with the fleet key, for records that leave this host's 0600 files.
+//! Sealing: XChaCha20-Poly1305 with the fleet key, for records that leave this host's 0600 files, and with keys that
+//! follow from it, one for each host, for what hosts send each other.
 //!
 //! Invariants: the key file is 0600 or it is refused; a sealed text opens only in the context (fleet, scope, revision)
-//! that it was sealed for, so one record cannot be passed off as another.
+//! that it was sealed for, so one record cannot be passed off as another; no key is used for two purposes.
+
+mod derive;
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -12,6 +15,7 @@ use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 
 use super::{Error, Result};
+pub use derive::HostKey;
 
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
@@ -99,17 +103,7 @@ impl FleetKey {
     /// # Errors
     /// [`Error::Failed`] when the system gives no randomness.
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>> {
-        let act = || format!("seal {context}");
-        let mut nonce = [0_u8; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|error| Error::Failed { act: act(), why: error.to_string() })?;
-        let sealed = XChaCha20Poly1305::new(&self.0.into())
-            .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: context.as_bytes() })
-            .map_err(|_| Error::Failed { act: act(), why: "too long to seal".to_owned() })?;
-        let mut whole = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
-        whole.push(FORM);
-        whole.extend_from_slice(&nonce);
-        whole.extend_from_slice(&sealed);
-        Ok(whole)
+        seal(&self.0, context, plain)
     }
 
     /// Opens what was sealed for this context.
@@ -117,17 +111,34 @@ impl FleetKey {
     /// # Errors
     /// [`Error::Failed`] when it was sealed with another key or for another context, or was changed since.
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>> {
-        let failed =
-            |why: &str| Error::Failed { act: format!("open what was sealed for {context}"), why: why.to_owned() };
-        let Some((form, rest)) = sealed.split_first() else { return Err(failed("it is empty")) };
-        if *form != FORM {
-            return Err(failed(&format!("its form {form} is not known to this build")));
-        }
-        let Some((nonce, body)) = rest.split_at_checked(NONCE_BYTES) else { return Err(failed("it is cut short")) };
-        XChaCha20Poly1305::new(&self.0.into())
-            .decrypt(XNonce::from_slice(nonce), Payload { msg: body, aad: context.as_bytes() })
-            .map_err(|_| failed("not sealed with this fleet's key for this context, or changed since"))
+        open(&self.0, context, sealed)
     }
+}
+
+fn seal(key: &[u8; KEY_BYTES], context: &str, plain: &[u8]) -> Result<Vec<u8>> {
+    let act = || format!("seal {context}");
+    let mut nonce = [0_u8; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|error| Error::Failed { act: act(), why: error.to_string() })?;
+    let sealed = XChaCha20Poly1305::new(&(*key).into())
+        .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: context.as_bytes() })
+        .map_err(|_| Error::Failed { act: act(), why: "too long to seal".to_owned() })?;
+    let mut whole = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
+    whole.push(FORM);
+    whole.extend_from_slice(&nonce);
+    whole.extend_from_slice(&sealed);
+    Ok(whole)
+}
+
+fn open(key: &[u8; KEY_BYTES], context: &str, sealed: &[u8]) -> Result<Vec<u8>> {
+    let failed = |why: &str| Error::Failed { act: format!("open what was sealed for {context}"), why: why.to_owned() };
+    let Some((form, rest)) = sealed.split_first() else { return Err(failed("it is empty")) };
+    if *form != FORM {
+        return Err(failed(&format!("its form {form} is not known to this build")));
+    }
+    let Some((nonce, body)) = rest.split_at_checked(NONCE_BYTES) else { return Err(failed("it is cut short")) };
+    XChaCha20Poly1305::new(&(*key).into())
+        .decrypt(XNonce::from_slice(nonce), Payload { msg: body, aad: context.as_bytes() })
+        .map_err(|_| failed("not sealed with this fleet's key for this context, or changed since"))
 }
 
 fn failed(path: &Path, what: &str, error: &std::io::Error) -> Error {

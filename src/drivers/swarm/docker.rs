@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 use super::client::{Connection, Missing};
 use super::{
     ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, TaskSeen,
-    listing, read_back, seen, service_spec, subnets,
+    listing, raft, read_back, seen, service_spec, subnets,
 };
 use crate::drivers::{Error, Result};
 use crate::model::service::ServiceAttributes;
@@ -199,7 +199,12 @@ impl Swarm for Docker {
     async fn engine(&self) -> Result<EngineSeen> {
         let call =
             self.connection.call("ask the Docker engine", Missing::Failed, |docker| async move { docker.info().await });
-        call.await.map(seen::engine)
+        let seen = call.await.map(seen::engine)?;
+        let leader = match &seen.swarm_node {
+            Some(node) if seen.manager => raft::leads(&self.connection, node).await?,
+            Some(_) | None => false,
+        };
+        Ok(EngineSeen { leader, ..seen })
     }
 
     async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>> {
@@ -363,6 +368,10 @@ impl Swarm for Docker {
             })
             .await?;
         Ok(made.id)
+    }
+
+    async fn label_config(&self, seen: &ConfigSeen, labels: &Labels) -> Result<()> {
+        raft::label_config(&self.connection, seen, labels).await
     }
 
     async fn remove_config(&self, id: &str) -> Result<()> {

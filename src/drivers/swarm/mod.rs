@@ -4,6 +4,7 @@ mod client;
 mod docker;
 mod examine;
 mod listing;
+mod raft;
 mod read_back;
 mod seen;
 mod service_spec;
@@ -35,6 +36,9 @@ pub struct EngineSeen {
     pub swarm_node: Option<String>,
     /// Whether this host is a manager.
     pub manager: bool,
+    /// Whether it leads the managers, as far as it knows: one that was cut off goes on saying so for a while. False where
+    /// nobody leads.
+    pub leader: bool,
     /// The address that this Swarm node advertises.
     pub address: Option<IpAddr>,
     /// The host's name as the engine has it.
@@ -116,6 +120,8 @@ pub struct ConfigSeen {
     pub labels: Labels,
     /// Its content.
     pub data: Vec<u8>,
+    /// Swarm's version index of it: another after each change.
+    pub version: u64,
 }
 
 /// A container on this host, in whatever state it is.
@@ -188,6 +194,9 @@ pub trait Swarm: Send + Sync {
     async fn configs(&self, selector: &Labels) -> Result<Vec<ConfigSeen>>;
     /// Makes a config and gives its id. A taken name is `Conflict`.
     async fn create_config(&self, name: &str, labels: &Labels, data: &[u8]) -> Result<String>;
+    /// Gives a config other labels under compare-and-set: it is as it was `seen`, or this is `Conflict` and nothing is
+    /// changed. `NotFound` when it is gone. The version is another afterwards, also where the labels are the same.
+    async fn label_config(&self, seen: &ConfigSeen, labels: &Labels) -> Result<()>;
     /// Removes a config. `NotFound` when it is gone.
     async fn remove_config(&self, id: &str) -> Result<()>;
 

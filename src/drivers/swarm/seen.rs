@@ -18,6 +18,7 @@ pub(super) fn milliseconds(time: Option<&str>) -> Option<i64> {
     Some(time.as_millisecond()).filter(|milliseconds| *milliseconds > 0)
 }
 
+/// The engine; who leads is asked of the node.
 pub(super) fn engine(info: SystemInfo) -> EngineSeen {
     let swarm = info.swarm.unwrap_or_default();
     let active = swarm.local_node_state == Some(LocalNodeState::ACTIVE);
@@ -25,6 +26,7 @@ pub(super) fn engine(info: SystemInfo) -> EngineSeen {
         engine_version: info.server_version.unwrap_or_default(),
         swarm_node: swarm.node_id.filter(|id| active && !id.is_empty()),
         manager: active && swarm.control_available.unwrap_or_default(),
+        leader: false,
         address: swarm.node_addr.filter(|_| active).and_then(|address| address.parse().ok()),
         hostname: info.name.unwrap_or_default(),
         cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or_default(),
@@ -78,7 +80,7 @@ pub(super) fn network(network: NetworkInspect) -> NetworkSeen {
     }
 }
 
-/// A config; none when its content is not what Docker's API promises.
+/// A config; none when it is not what Docker's API promises.
 pub(super) fn config(config: Config) -> Option<ConfigSeen> {
     let spec = config.spec?;
     Some(ConfigSeen {
@@ -86,6 +88,7 @@ pub(super) fn config(config: Config) -> Option<ConfigSeen> {
         name: spec.name.unwrap_or_default(),
         labels: spec.labels.into_iter().flatten().collect(),
         data: STANDARD.decode(spec.data.unwrap_or_default()).ok()?,
+        version: config.version.and_then(|version| version.index)?,
     })
 }
 

@@ -78,6 +78,7 @@ impl Site {
             etcd_client_port: options.etcd_client_port,
             clock,
             random: Random::seeded(7),
+            remote: None,
         };
         let options = Options {
             tick: Duration::from_secs(10),

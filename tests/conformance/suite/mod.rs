@@ -20,7 +20,7 @@ pub(crate) use etcd::etcd;
 pub(crate) use host::host;
 pub(crate) use patroni::patroni;
 pub(crate) use postgres::{data_outlives_its_container, postgres};
-pub(crate) use swarm::{events, networks_and_configs, services, tasks_that_cannot_run};
+pub(crate) use swarm::{events, lease, networks_and_configs, roster, services, tasks_that_cannot_run};
 
 /// How long anything may take: a real Postgres on a busy machine comes up within half of it.
 const DEADLINE: Duration = Duration::from_secs(120);

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use pgmoor::domain::{HostFacts, Owner};
 use pgmoor::drivers::host::Permissions;
 use pgmoor::drivers::swarm::{Swarm, TaskSeen};
 use pgmoor::model::service::{Attachment, Mount, PublishedPort, ServiceAttributes};
+use pgmoor::model::{FleetId, HostId};
+use pgmoor::world::lease::Lease;
+use pgmoor::world::roster;
 
 use super::{Bench, free_port, is_conflict, is_failed, is_not_found, until};
 
@@ -43,11 +47,81 @@ pub(crate) async fn networks_and_configs(bench: &impl Bench) {
     assert_eq!((&seen.id, &seen.name, &seen.labels, seen.data.as_slice()), (&id, &name, &labels, data.as_slice()));
     let taken = swarm.create_config(&name, &labels, b"other").await;
     assert!(is_conflict(&taken), "{taken:?}");
-    assert_eq!(swarm.configs(&labels).await.unwrap(), [seen], "it is as it was");
+    assert_eq!(swarm.configs(&labels).await.unwrap(), std::slice::from_ref(&seen), "it is as it was");
+    let mut changed = labels.clone();
+    changed.insert("pgmoor.epoch".to_owned(), "2".to_owned());
+    swarm.label_config(&seen, &changed).await.unwrap();
+    let after = swarm.configs(&labels).await.unwrap().remove(0);
+    assert_eq!((&after.id, &after.labels, after.data.as_slice()), (&id, &changed, data.as_slice()), "nothing else");
+    assert_ne!(after.version, seen.version);
+    let stale = swarm.label_config(&seen, &labels).await;
+    assert!(is_conflict(&stale), "{stale:?}");
+    swarm.label_config(&after, &changed).await.unwrap();
+    let same = swarm.label_config(&after, &changed).await;
+    assert!(is_conflict(&same), "the same labels are a change too: {same:?}");
     swarm.remove_config(&id).await.unwrap();
     assert_eq!(swarm.configs(&labels).await, Ok(Vec::new()));
-    let gone = swarm.remove_config(&id).await;
-    assert!(is_not_found(&gone), "{gone:?}");
+    for gone in [swarm.remove_config(&id).await, swarm.label_config(&after, &labels).await] {
+        assert!(is_not_found(&gone), "{gone:?}");
+    }
+}
+
+pub(crate) async fn lease(bench: &impl Bench) {
+    let swarm = &*bench.drivers().swarm;
+    let engine = swarm.engine().await.unwrap();
+    assert!(engine.leader, "the only manager leads: {engine:?}");
+    let fleet = FleetId::parse(&bench.fleet()).unwrap();
+    let [one, two] = ["host-1", "host-2"].map(|id| HostId::parse(id).unwrap());
+    assert_eq!(Lease::seen(swarm, &fleet).await, Ok(None));
+    let first = Lease::take(swarm, &fleet, &one, 4).await.unwrap();
+    assert_eq!((&first.holder, first.epoch), (&one, 5), "above what was heard of");
+    for _ in 0..2 {
+        first.renew(swarm).await.unwrap();
+    }
+    let second = Lease::take(swarm, &fleet, &two, 0).await.unwrap();
+    assert_eq!((second.epoch, Lease::seen(swarm, &fleet).await), (6, Ok(Some(second.clone()))));
+    let lost = first.renew(swarm).await;
+    assert!(is_conflict(&lost), "{lost:?}");
+    second.renew(swarm).await.unwrap();
+    let again = Lease::take(swarm, &fleet, &two, 0).await.unwrap();
+    assert!(is_conflict(&second.renew(swarm).await), "an earlier life of the same host leads no more");
+    // Of two at the same moment one has it.
+    let (here, there) =
+        tokio::join!(Lease::take(swarm, &fleet, &one, 0), Lease::take(swarm, &fleet, &two, again.epoch));
+    let mut holds = 0;
+    for taken in [here, there].into_iter().flatten() {
+        holds += usize::from(taken.renew(swarm).await.is_ok());
+    }
+    assert_eq!(holds, 1);
+}
+
+pub(crate) async fn roster(bench: &impl Bench) {
+    let swarm = &*bench.drivers().swarm;
+    let fleet = FleetId::parse(&bench.fleet()).unwrap();
+    let facts = |host: &str, cpus| HostFacts {
+        host: HostId::parse(host).unwrap(),
+        hostname: host.to_owned(),
+        swarm_node: "abc".to_owned(),
+        data_dir: "/var/lib/pgmoor".to_owned(),
+        advertise_address: [192, 0, 2, 1].into(),
+        cpus,
+        memory_bytes: 1 << 33,
+        postgres_owner: Owner::IMAGE,
+        etcd_owner: Owner::IMAGE,
+    };
+    let (one, two) = (facts("host-1", 2), facts("host-2", 4));
+    let all = async || roster::read(swarm, &fleet).await.unwrap().iter().cloned().collect::<Vec<_>>();
+    assert_eq!(all().await, []);
+    for host in [&one, &two, &one] {
+        roster::announce(swarm, &fleet, host).await.unwrap();
+    }
+    assert_eq!(all().await, [one.clone(), two.clone()]);
+    let grown = facts("host-1", 8);
+    roster::announce(swarm, &fleet, &grown).await.unwrap();
+    assert_eq!(all().await, [grown.clone(), two]);
+    assert_eq!(roster::strike(swarm, &fleet, &grown.host).await, Ok(true));
+    assert_eq!(roster::strike(swarm, &fleet, &grown.host).await, Ok(false));
+    assert_eq!(all().await.len(), 1);
 }
 
 /// A program that is deaf to SIGTERM, so that it stops only when its grace period ends.

@@ -77,7 +77,7 @@ fn take_marks(labels: &mut Labels) -> (Option<String>, Option<Digest>) {
 }
 
 /// The labels to put on an object: the scope's, the resource's name, and what it is applied with.
-pub(in crate::reconcile) fn marks(
+pub(in crate::execute) fn marks(
     world: &World,
     scope: &Scope,
     resource: &ResourceId,

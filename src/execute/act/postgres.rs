@@ -1,14 +1,15 @@
 //! Roles, databases, extensions and scripts, through the node's current primary.
 
-use super::super::refresh;
+use super::super::look;
 use super::{Task, failed};
 use crate::domain::layout;
 use crate::drivers::{Endpoint, Result};
-use crate::model::{Attributes, Payload, Resource};
+use crate::model::{Attributes, Payload, Resource, Scope};
+use crate::world::World;
 
 /// Makes it what is described.
 pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
-    let at = primary(task).await?;
+    let at = primary(&task.world, &task.scope).await?;
     let postgres = &task.world.drivers.postgres;
     match (&resource.attributes, &resource.payload) {
         (Attributes::Role(role), Payload::Password(password)) => postgres.put_role(&at, role, Some(password)).await,
@@ -26,7 +27,7 @@ pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
 
 /// Removes it. Databases and what ran once are never removed by themselves.
 pub(super) async fn remove(task: &Task, seen: &Attributes) -> Result<()> {
-    let at = primary(task).await?;
+    let at = primary(&task.world, &task.scope).await?;
     let postgres = &task.world.drivers.postgres;
     if let Attributes::Role(role) = seen {
         postgres.drop_role(&at, &role.name, layout::SUPERUSER).await
@@ -37,11 +38,10 @@ pub(super) async fn remove(task: &Task, seen: &Attributes) -> Result<()> {
     }
 }
 
-/// Where the primary answers now: found when the step runs, not when it was planned.
-async fn primary(task: &Task) -> Result<Endpoint> {
-    let world = &task.world;
-    let services = world.drivers.swarm.services(&world.selector(&task.scope)).await?;
-    let mut last = refresh::not_running(&task.scope.to_string());
+/// Where the primary answers now, if it is on this host: found when the step runs, not when it was planned.
+pub(in crate::execute) async fn primary(world: &World, scope: &Scope) -> Result<Endpoint> {
+    let services = world.drivers.swarm.services(&world.selector(scope)).await?;
+    let mut last = look::not_running(&scope.to_string());
     for service in services {
         let Some(name) = service.attributes.labels.get(crate::world::RESOURCE_LABEL) else { continue };
         match world.instance(name, &service.attributes.name).await {

@@ -1,6 +1,6 @@
 //! Looking at this host: directories, files, certificates.
 
-use super::super::apply::{CERTIFICATE_MODE, KEY_MODE};
+use super::super::act::{CERTIFICATE_MODE, KEY_MODE};
 use super::{Seen, observation};
 use crate::drivers::certificates;
 use crate::drivers::host::FileSeen;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::super::refresh;
+use super::super::look::{not_running, serving};
 use super::Task;
 use super::watch::Watch;
 use crate::drivers::{Error, Result};
@@ -33,7 +33,7 @@ pub(super) async fn ready(task: &Task, wanted: &InstanceAttributes) -> Result<()
                     return Ok(());
                 }
                 looks += 1;
-                task.ledger.waits(&task.step, short_of(&is, wanted));
+                task.waits.waits(&task.step, short_of(&is, wanted));
                 if is.running && !is.alter_system.is_empty() {
                     task.world.drivers.postgres.reset_parameters(&endpoints.postgres, &is.alter_system).await?;
                 } else if is.running && stale(&is, wanted) {
@@ -95,8 +95,8 @@ async fn look(
     name: &str,
     wanted: &InstanceAttributes,
 ) -> Result<(InstanceEndpoints, InstanceAttributes)> {
-    let endpoints = world.instance(name, &wanted.service).await?.ok_or_else(|| refresh::not_running(name))?;
-    let (attributes, _standing) = refresh::serving(world, name, wanted, &endpoints).await?;
+    let endpoints = world.instance(name, &wanted.service).await?.ok_or_else(|| not_running(name))?;
+    let (attributes, _standing) = serving(world, name, wanted, &endpoints).await?;
     Ok((endpoints, attributes))
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn hand_over(task: &Task) -> Result<()> {
             }
             None => {
                 let words = "no replica is close enough behind the primary to take its role";
-                task.ledger.waits(&task.step, Some(words.to_owned()));
+                task.waits.waits(&task.step, Some(words.to_owned()));
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;

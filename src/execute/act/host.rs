@@ -9,9 +9,9 @@ use crate::model::resource::{CertificateAttributes, OnDelete};
 use crate::model::{Attributes, Payload, Resource, Secret};
 
 /// A certificate is public.
-pub(in crate::reconcile) const CERTIFICATE_MODE: u32 = 0o644;
+pub(in crate::execute) const CERTIFICATE_MODE: u32 = 0o644;
 /// Its key is its owner's alone.
-pub(in crate::reconcile) const KEY_MODE: u32 = 0o600;
+pub(in crate::execute) const KEY_MODE: u32 = 0o600;
 
 /// Makes it what is described.
 pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {

@@ -44,7 +44,7 @@ impl Watch {
         Self { service, since_ms, looks: 0, told: None }
     }
 
-    /// It is not there yet, which showed as `error`: tells the ledger why.
+    /// It is not there yet, which showed as `error`: tells who asks why.
     ///
     /// # Errors
     /// Waiting is no use: the image is not there, no node is suitable.
@@ -54,7 +54,7 @@ impl Watch {
         }
         self.looks = self.looks.wrapping_add(1);
         let words = self.told.clone().unwrap_or_else(|| error.to_string());
-        task.ledger.waits(&task.step, Some(words));
+        task.waits.waits(&task.step, Some(words));
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::refresh::marks;
+use super::super::look::marks;
+use super::super::place;
 use super::{Task, failed};
 use crate::drivers::swarm::{Labels, UpdateSeen};
 use crate::drivers::{Error, Result};
@@ -86,14 +87,14 @@ async fn updated(task: &Task, service: &ServiceAttributes) -> Result<Option<Upda
 }
 
 /// Rule 3: one data directory, one Postgres. A service that is made while a container of its predecessor is still
-/// stopping would start a second one on the same files.
+/// stopping would start a second one on the same files. The host that it is placed on knows.
 async fn unmounted(task: &Task, service: &ServiceAttributes) -> Result<()> {
     for mount in service.mounts.iter().filter(|mount| mount.exclusive) {
-        let holders = task.world.drivers.swarm.containers_mounting(&mount.source).await?;
-        if let Some(holder) = holders.first() {
+        let holders = place::mounting(&task.world, &service.swarm_node, &mount.source).await?;
+        if let Some((id, state)) = holders.first_key_value() {
             return Err(Error::Conflict {
                 act: format!("wait for {} to be free", mount.source),
-                why: format!("container {} ({}) still has it mounted", short(&holder.id), holder.state),
+                why: format!("container {} ({state}) still has it mounted", short(id)),
             });
         }
     }

@@ -9,53 +9,59 @@ use crate::drivers::postgres::ServerSeen;
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::resource::InstanceAttributes;
 use crate::model::{
-    Attributes, Graph, InstanceId, Kind, Observation, Payload, Present, Resource, ResourceId, Secret, Standing,
+    Attributes, InstanceId, Kind, Observation, Payload, Present, Resource, ResourceId, Secret, Standing,
 };
+use crate::world::work::Inside;
 use crate::world::{InstanceEndpoints, World};
 
 /// A task that failed within this time tells why its service does not run, although another is on its way already: Swarm
 /// waits a few seconds between two of them.
 const RECENT_MS: i64 = 60_000;
 
-/// Looks at the instances, and through the first that serves as primary at what is inside the database. An instance that
-/// leaves counts while the node goes on. Of a database that goes itself nothing is looked at: what is inside goes with
-/// its data.
-pub(super) async fn look(world: &World, desired: &Graph, previous: &Graph, seen: &Seen) -> Seen {
+/// Looks at the instances among these resources, and through the first that serves as primary at what is inside the
+/// database.
+pub(super) async fn look(world: &World, resources: &[&Resource], seen: &Seen) -> (Seen, Inside) {
     let mut found = Seen::new();
-    let mut inside = Inside::NotThere;
-    let is_instance = |resource: &&Resource| resource.id.kind == Kind::Instance;
-    let goes_on = desired.in_order().any(|resource| is_instance(&resource));
-    let leaving = previous.in_order().filter(|resource| goes_on && !desired.contains(&resource.id));
-    for resource in desired.in_order().chain(leaving).filter(is_instance) {
+    let mut best = Reach::NotThere;
+    for resource in resources {
         let Attributes::Instance(wanted) = &resource.attributes else { continue };
-        let graph = if desired.contains(&resource.id) { desired } else { previous };
-        let looked = instance(world, &resource.id.name, wanted, seen, graph).await;
-        inside = inside.or(looked.inside);
+        let looked = instance(world, &resource.id.name, wanted, seen, resources).await;
+        best = best.or(looked.inside);
         found.insert(resource.id.clone(), looked.observation);
     }
-    let wanted: Vec<&Resource> = desired
-        .in_order()
-        .filter(|resource| matches!(resource.id.kind, Kind::Role | Kind::Database | Kind::Extension | Kind::Script))
-        .collect();
-    if wanted.is_empty() {
-        return found;
-    }
-    match inside {
-        Inside::Serves(endpoint) => match contents(world, &endpoint, &wanted).await {
-            Ok(contents) => found.extend(contents),
-            Err(error) => found.extend(wanted.iter().map(|resource| (resource.id.clone(), unknown(&error)))),
-        },
-        Inside::NotThere => found.extend(wanted.iter().map(|resource| (resource.id.clone(), Observation::Absent))),
-        Inside::Hidden(why) => {
-            found
-                .extend(wanted.iter().map(|resource| (resource.id.clone(), Observation::Unknown { why: why.clone() })));
+    let wanted: Vec<&Resource> = resources.iter().copied().filter(|resource| is_inside(resource.id.kind)).collect();
+    let inside = match best {
+        Reach::Serves(_) if wanted.is_empty() => Inside::Seen { contents: Seen::new() },
+        Reach::Serves(endpoint) => {
+            let contents = contents(world, &endpoint, &wanted).await;
+            let hidden = |error: &Error| wanted.iter().map(|resource| (resource.id.clone(), unknown(error))).collect();
+            Inside::Seen { contents: contents.unwrap_or_else(|error| hidden(&error)) }
         }
-    }
-    found
+        Reach::NotThere => Inside::NotThere,
+        Reach::Hidden(why) => Inside::Hidden { why },
+    };
+    (found, inside)
 }
 
-/// What can be said of the inside of a database.
-enum Inside {
+/// Whether things of this kind are inside a database.
+pub(super) fn is_inside(kind: Kind) -> bool {
+    match kind {
+        Kind::Role | Kind::Database | Kind::Extension | Kind::Script => true,
+        Kind::Record
+        | Kind::Directory
+        | Kind::File
+        | Kind::Certificate
+        | Kind::Network
+        | Kind::Service
+        | Kind::Etcd
+        | Kind::EtcdUser
+        | Kind::PatroniConfig
+        | Kind::Instance => false,
+    }
+}
+
+/// How the inside of a database can be reached from here.
+enum Reach {
     /// A primary serves here.
     Serves(Endpoint),
     /// There is no data yet, so nothing is inside.
@@ -64,7 +70,7 @@ enum Inside {
     Hidden(String),
 }
 
-impl Inside {
+impl Reach {
     /// One instance that serves is enough; one that may hide something outweighs one that is not there.
     fn or(self, other: Self) -> Self {
         match (self, other) {
@@ -77,17 +83,23 @@ impl Inside {
 
 struct Looked {
     observation: Observation,
-    inside: Inside,
+    inside: Reach,
 }
 
-async fn instance(world: &World, name: &str, wanted: &InstanceAttributes, seen: &Seen, desired: &Graph) -> Looked {
+async fn instance(
+    world: &World,
+    name: &str,
+    wanted: &InstanceAttributes,
+    seen: &Seen,
+    resources: &[&Resource],
+) -> Looked {
     let service = ResourceId::new(Kind::Service, name);
-    let hidden = |why: &str| Inside::Hidden(why.to_owned());
+    let hidden = |why: &str| Reach::Hidden(why.to_owned());
     match seen.get(&service) {
         Some(Observation::Present(_)) => {}
         Some(Observation::Absent) | None => {
             let inside =
-                if has_data(name, seen, desired) { hidden("the instance is not running") } else { Inside::NotThere };
+                if has_data(name, seen, resources) { hidden("the instance is not running") } else { Reach::NotThere };
             return Looked { observation: Observation::Absent, inside };
         }
         Some(Observation::Unknown { why }) => {
@@ -98,7 +110,7 @@ async fn instance(world: &World, name: &str, wanted: &InstanceAttributes, seen: 
         Ok(Some(endpoints)) => match serving(world, name, wanted, &endpoints).await {
             Ok((attributes, standing)) => {
                 let inside = match standing {
-                    Some(Standing::Primary { .. }) => Inside::Serves(endpoints.postgres),
+                    Some(Standing::Primary { .. }) => Reach::Serves(endpoints.postgres),
                     Some(Standing::Replica) | None => hidden("no primary serves yet"),
                 };
                 let present =
@@ -118,8 +130,8 @@ async fn instance(world: &World, name: &str, wanted: &InstanceAttributes, seen: 
 }
 
 /// Whether a data directory of the instance is there, or may be: then what is inside is hidden, not absent.
-fn has_data(instance: &str, seen: &Seen, desired: &Graph) -> bool {
-    let data = desired.in_order().find(|resource| {
+fn has_data(instance: &str, seen: &Seen, resources: &[&Resource]) -> bool {
+    let data = resources.iter().find(|resource| {
         matches!(&resource.attributes, Attributes::Directory { on_delete: crate::model::resource::OnDelete::Trash, .. })
             && resource.id.name.contains(instance)
     });
@@ -127,7 +139,7 @@ fn has_data(instance: &str, seen: &Seen, desired: &Graph) -> bool {
 }
 
 /// The attributes of an instance that answers, and, while it runs, how it stands in its node.
-pub(in crate::reconcile) async fn serving(
+pub(in crate::execute) async fn serving(
     world: &World,
     name: &str,
     wanted: &InstanceAttributes,
@@ -241,6 +253,6 @@ async fn scripts(
 }
 
 /// The error of an instance that does not answer, for those who wait for it.
-pub(in crate::reconcile) fn not_running(name: &str) -> Error {
+pub(in crate::execute) fn not_running(name: &str) -> Error {
     Error::Unreachable { act: format!("reach instance {name}"), why: "its container is not running".to_owned() }
 }

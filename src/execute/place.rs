@@ -1,0 +1,95 @@
+//! Where a step is done, and what hosts are asked besides: the executor in the plan names a host, or a node whose primary
+//! is found when the step runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::act::primary;
+use crate::drivers::Result;
+use crate::model::{Executor, HostId, Scope};
+use crate::world::World;
+use crate::world::work::{Question, Told};
+
+/// Where a step is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On this host.
+    Here,
+    /// On another.
+    There(HostId),
+}
+
+/// Where a step of this executor is done now.
+pub(super) async fn of(world: &World, scope: &Scope, executor: &Executor) -> Result<Place> {
+    match executor {
+        Executor::Manager => Ok(Place::Here),
+        Executor::Host(host) if *host == world.facts.host => Ok(Place::Here),
+        Executor::Host(host) => Ok(Place::There(host.clone())),
+        // Who cannot ask others does what it is asked, or says that no primary is here.
+        Executor::Primary(_) if world.remote.is_none() => Ok(Place::Here),
+        Executor::Primary(_) => of_primary(world, scope).await,
+    }
+}
+
+/// The host whose instance is primary. While none says so, this one: it knows why there is none here.
+async fn of_primary(world: &World, scope: &Scope) -> Result<Place> {
+    let others: BTreeSet<HostId> =
+        hosts_of(world, scope).await?.into_iter().filter(|h| *h != world.facts.host).collect();
+    if others.is_empty() || primary(world, scope).await.is_ok() {
+        return Ok(Place::Here);
+    }
+    let mut silent = None;
+    for host in others {
+        let question = Question::Primary { scope: scope.clone() };
+        match world.other(&host)?.ask(&host, question).await {
+            Ok(Told::Primary { serves: true }) => return Ok(Place::There(host)),
+            Ok(Told::Primary { serves: false } | Told::Mounting { .. }) => {}
+            // It may be the one; and another may be it by now.
+            Err(error) => silent = Some(error),
+        }
+    }
+    silent.map_or(Ok(Place::Here), Err)
+}
+
+/// The hosts on which services of a scope are placed.
+async fn hosts_of(world: &World, scope: &Scope) -> Result<BTreeSet<HostId>> {
+    let services = world.drivers.swarm.services(&world.selector(scope)).await?;
+    Ok(services.iter().filter_map(|service| host_of(world, &service.attributes.swarm_node)).cloned().collect())
+}
+
+/// The host that a Swarm node is, if it is one of ours.
+fn host_of<'a>(world: &'a World, swarm_node: &str) -> Option<&'a HostId> {
+    world.hosts.iter().find(|facts| facts.swarm_node == swarm_node).map(|facts| &facts.host)
+}
+
+/// The containers of the host that is this Swarm node, running or stopping, that have a path mounted: id and state.
+pub(super) async fn mounting(world: &World, swarm_node: &str, path: &str) -> Result<BTreeMap<String, String>> {
+    match host_of(world, swarm_node) {
+        Some(host) if *host != world.facts.host => {
+            let question = Question::Mounting { path: path.to_owned() };
+            match world.other(host)?.ask(host, question).await? {
+                Told::Mounting { containers } => Ok(containers),
+                Told::Primary { .. } => Err(crate::drivers::Error::Failed {
+                    act: format!("ask host {host} who mounts {path}"),
+                    why: "it answered something else than was asked".to_owned(),
+                }),
+            }
+        }
+        Some(_) | None => mounting_here(world, path).await,
+    }
+}
+
+async fn mounting_here(world: &World, path: &str) -> Result<BTreeMap<String, String>> {
+    let containers = world.drivers.swarm.containers_mounting(path).await?;
+    Ok(containers.into_iter().map(|container| (container.id, container.state)).collect())
+}
+
+/// Answers another host's question.
+///
+/// # Errors
+/// What is needed for the answer cannot be reached.
+pub async fn answer(world: &World, question: &Question) -> Result<Told> {
+    match question {
+        Question::Mounting { path } => Ok(Told::Mounting { containers: mounting_here(world, path).await? }),
+        Question::Primary { scope } => Ok(Told::Primary { serves: primary(world, scope).await.is_ok() }),
+    }
+}
