@@ -141,6 +141,7 @@ impl Site {
             etcd_client_port: 2379,
             clock: Arc::clone(&clock),
             random: Random::seeded(7),
+            lease: None,
             remote: None,
         };
         let hub = Arc::new(Hub::default());

@@ -154,6 +154,7 @@ async fn world(known: &Known) -> Result<World, Error> {
         etcd_client_port: known.etcd_client_port,
         clock: Arc::clone(&known.clock),
         random: known.random.clone(),
+        lease: None,
         remote: None,
     })
 }

@@ -76,6 +76,11 @@ pub(super) enum Error {
 impl Pass {
     /// Runs it.
     pub(super) async fn run(&self, scope: &Scope) -> Next {
+        // Not only stages change something: a candidate is accepted, the trash emptied, a record kept in Swarm.
+        if let Err(error) = self.shared.world.confirm_lead().await {
+            tracing::warn!(%scope, %error, "this host cannot be sure to lead: nothing is done");
+            return Next::Failed;
+        }
         let result = match scope {
             Scope::Fleet => self.fleet().await,
             Scope::Database(id) => self.database(id).await,
@@ -244,6 +249,10 @@ impl Pass {
             }
             return Ok((plan, Next::After(gate::pause(&held, now_ms, shared.options.tick))));
         };
+        if let Err(error) = shared.world.confirm_lead().await {
+            tracing::warn!(%scope, %error, "this host cannot be sure to lead: the stage is not begun");
+            return Ok((plan, Next::After(WAIT)));
+        }
         let ledger = self.ledger(scope, view);
         let how = (ledger.shared(), &self.place, &shared.options.deadlines);
         let working = apply(&shared.world, scope, desired, &observed, &stage, how);

@@ -26,6 +26,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Judges the candidates of these databases, as far as that is quick.
 pub(super) async fn candidates(shared: &Shared, ids: &BTreeSet<DatabaseId>) -> Result<(), judge::Error> {
+    if let Err(error) = shared.world.confirm_lead().await {
+        tracing::warn!(%error, "this host cannot be sure to lead: nothing is accepted");
+        return Ok(());
+    }
     let Some(mut host) = look(shared).await? else { return Ok(()) };
     let mut accepting = shared.accepting.lock().await;
     let promises = judge::promises(shared, &mut accepting)?;

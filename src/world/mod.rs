@@ -4,6 +4,7 @@
 //! Invariants: nothing is decided here; where an instance answers is found anew each time (a container's address
 //! changes with the container).
 
+pub mod lead;
 pub mod lease;
 pub mod record;
 pub mod roster;
@@ -61,6 +62,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Randomness, for jitter.
     pub random: Random,
+    /// The lead under which this host works; none: nobody else can lead.
+    pub lease: Option<lease::Lease>,
     /// The other hosts, where this one leads; none: whatever is not here cannot be reached.
     pub remote: Option<Arc<dyn work::Remote>>,
 }
@@ -69,6 +72,14 @@ impl World {
     /// The labels that every object of a scope carries.
     pub(crate) fn selector(&self, scope: &Scope) -> Labels {
         Labels::from([(FLEET_LABEL.to_owned(), self.fleet.to_string()), (SCOPE_LABEL.to_owned(), scope.label())])
+    }
+
+    /// Confirms that this host leads, through Swarm's Raft: before it changes anything as the leader.
+    pub(crate) async fn confirm_lead(&self) -> Result<()> {
+        match &self.lease {
+            Some(lease) => lease.renew(&*self.drivers.swarm).await,
+            None => Ok(()),
+        }
     }
 
     /// Another host, to be asked.

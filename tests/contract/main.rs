@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod brokers;
+mod hosts;
 mod inbound;
 mod outage;
 mod outbound;

@@ -77,11 +77,8 @@ pub async fn look(world: &World, look: &Look) -> HostSeen {
 /// instance is looked at, and what is inside and not desired never: it goes with its data.
 fn counts(desired: &Graph, resource: &Resource) -> bool {
     let goes_on = || desired.in_order().any(|resource| resource.id.kind == Kind::Instance);
-    desired.contains(&resource.id)
-        || match resource.id.kind {
-            Kind::Instance => goes_on(),
-            kind => !postgres::is_inside(kind),
-        }
+    let of_one_that_leaves = || resource.id.kind != Kind::Instance || goes_on();
+    desired.contains(&resource.id) || (!postgres::is_inside(resource.id.kind) && of_one_that_leaves())
 }
 
 /// The host that a resource is on, if it is another than this.

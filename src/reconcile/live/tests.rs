@@ -50,6 +50,7 @@ fn world(change: impl FnOnce(&mut fake::Options)) -> (World, tempfile::TempDir) 
         etcd_client_port: 2379,
         clock,
         random: Random::System,
+        lease: None,
         remote: None,
     };
     (world, directory)

@@ -3,5 +3,6 @@
 mod drift;
 mod gone;
 mod hands_off;
+mod lead;
 mod lost;
 mod site;

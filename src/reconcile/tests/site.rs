@@ -26,6 +26,7 @@ use crate::runtime::bell::bell;
 use crate::runtime::clock::{SharedClock, TokioClock};
 use crate::runtime::random::Random;
 use crate::store::{self, Candidate, Commits, Hold, Rows as _, Store};
+use crate::world::lease::Lease;
 use crate::world::{InstanceEndpoints, World};
 
 /// A moment in 2026: milliseconds since 1970.
@@ -43,8 +44,17 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// A fleet whose etcd runs.
+    /// A fleet whose etcd runs, on a host beside which none can lead.
     pub(super) async fn new() -> Self {
+        Self::with(false).await
+    }
+
+    /// The same on a host that holds the lease.
+    pub(super) async fn leading() -> Self {
+        Self::with(true).await
+    }
+
+    async fn with(lease: bool) -> Self {
         let clock: SharedClock = Arc::new(TokioClock::starting_at(NOW_MS));
         let fake = fake::World::new(fake::Options::new(Arc::clone(&clock)));
         let drivers = fake.drivers();
@@ -68,6 +78,7 @@ impl Site {
             postgres_owner: Owner::IMAGE,
             etcd_owner: Owner::IMAGE,
         };
+        let lease = if lease { Some(Lease::take(&fake, &id, &host, 0).await.unwrap()) } else { None };
         let world = World {
             drivers,
             fleet: id.clone(),
@@ -78,6 +89,7 @@ impl Site {
             etcd_client_port: options.etcd_client_port,
             clock,
             random: Random::seeded(7),
+            lease,
             remote: None,
         };
         let options = Options {
