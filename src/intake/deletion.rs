@@ -62,16 +62,13 @@ impl Intake {
         if self.store.read(|reader| reader.waits_to_be_said(&topic.to_string(&self.fleet)))? {
             return Ok(());
         }
-        for look in 1..=LOOKS {
-            match self.confirm.retained(&topic).await {
-                Retained::Nothing => {
-                    tracing::info!(database = %id, "its spec was cleared; confirmed by a fresh look at the topic");
-                    return self.judge(id, DELETE, false, AcceptedBy::ClearedTopic).await;
-                }
-                Retained::Payload(payload) => return self.spec(id, &payload, true).await,
-                Retained::Unknown if look < LOOKS => tokio::time::sleep(PAUSE).await,
-                Retained::Unknown => {}
+        match self.look(&topic).await {
+            Retained::Nothing => {
+                tracing::info!(database = %id, "its spec was cleared; confirmed by a fresh look at the topic");
+                return self.judge(id, DELETE, false, AcceptedBy::ClearedTopic).await;
             }
+            Retained::Payload(payload) => return self.spec(id, &payload, true).await,
+            Retained::Unknown => {}
         }
         let message =
             "an empty spec came, but the broker did not confirm that the topic is empty; nothing was deleted. \
@@ -83,10 +80,23 @@ impl Intake {
         self.change(id, vec![event], |_row| {}).await
     }
 
-    /// A spec that was never accepted was cleared: with it goes what was said about it.
+    /// A fresh look at a topic; one that gets no answer is made again.
+    async fn look(&self, topic: &Topic) -> Retained {
+        for _ in 1..LOOKS {
+            match self.confirm.retained(topic).await {
+                Retained::Unknown => tokio::time::sleep(PAUSE).await,
+                found @ (Retained::Payload(_) | Retained::Nothing) => return found,
+            }
+        }
+        self.confirm.retained(topic).await
+    }
+
+    /// A spec that was never accepted was cleared: with it goes what was said about it, also by a store that was lost.
     async fn forget_refused(&self, id: &DatabaseId) -> Result<(), Error> {
-        let known = self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?)))?;
-        let (Some(_), None) = known else { return Ok(()) };
+        let (row, record) = self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?)))?;
+        if record.is_some() || row.is_none() && self.look(&Topic::Status(id.clone())).await == Retained::Nothing {
+            return Ok(());
+        }
         let prefix = Topic::Status(id.clone()).to_string(&self.fleet).trim_end_matches("status").to_owned();
         let besides = Topic::all_reports(id, &self.known_hosts).map(|topic| topic.to_string(&self.fleet));
         let besides: Vec<String> = besides.collect();
@@ -98,5 +108,44 @@ impl Intake {
             })
             .await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::poison::tests::{arrival, intake};
+    use super::*;
+
+    /// A broker that retains one topic, or answers nobody.
+    struct Broker(Option<&'static str>);
+
+    #[async_trait]
+    impl Confirm for Broker {
+        async fn retained(&self, topic: &Topic) -> Retained {
+            match (self.0, topic) {
+                (None, _) => Retained::Unknown,
+                (Some("status"), Topic::Status(_)) => Retained::Payload(b"{}".to_vec()),
+                (Some(_), _) => Retained::Nothing,
+            }
+        }
+    }
+
+    /// Topics that are cleared when the spec of a database is that nobody here knows.
+    async fn cleared(broker: Broker) -> Vec<String> {
+        let intake = intake(Arc::new(broker));
+        intake.receive(&arrival("spec", "")).await.unwrap();
+        let said = intake.store.read(|reader| reader.messages_after(None, 100)).unwrap();
+        assert!(said.iter().all(|row| row.message.payload.is_empty() && row.message.retain));
+        said.into_iter().map(|row| row.message.topic).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_lost_store_said_of_a_spec_that_was_never_accepted_goes_with_the_spec() {
+        let status = "pgmoor/v1/harbour/databases/shop/status".to_owned();
+        assert!(cleared(Broker(Some("status"))).await.contains(&status));
+        assert!(cleared(Broker(None)).await.contains(&status), "nobody knows, and clearing does no harm");
+        assert_eq!(cleared(Broker(Some("nothing"))).await, Vec::<String>::new());
     }
 }

@@ -77,7 +77,7 @@ fn fault() -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use async_trait::async_trait;
@@ -99,7 +99,8 @@ mod tests {
         }
     }
 
-    fn intake() -> Intake {
+    /// With nothing in its store yet.
+    pub(in super::super) fn intake(confirm: Arc<dyn Confirm>) -> Intake {
         let (fleet, host) = (FleetId::parse("harbour").unwrap(), HostId::parse("host-1").unwrap());
         let store = Store::in_memory(&Options { commits: Commits::AtOnce, ..Options::new(fleet.clone()) }).unwrap();
         Intake {
@@ -111,12 +112,13 @@ mod tests {
             store,
             bell: bell().0,
             clock: FakeClock::at(1000),
-            confirm: Arc::new(Nobody),
+            confirm,
             previews: PreviewQueue::new().0,
         }
     }
 
-    fn arrival(below: &str, payload: &str) -> Arrival {
+    /// Something about the database `shop`.
+    pub(in super::super) fn arrival(below: &str, payload: &str) -> Arrival {
         Arrival {
             topic: format!("pgmoor/v1/harbour/databases/shop/{below}"),
             payload: payload.as_bytes().to_vec(),
@@ -135,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_spec_that_made_us_fail_is_refused_from_then_on_and_another_is_judged() {
-        let intake = intake();
+        let intake = intake(Arc::new(Nobody));
         intake.poisoned(&arrival("spec", SPEC)).await.unwrap();
         let verdict = row(&intake).verdict.unwrap();
         assert_eq!((verdict.result, verdict.faults[0].code), (VerdictResult::Rejected, Code::Internal));
@@ -150,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_version_tries_it_once_more() {
-        let intake = intake();
+        let intake = intake(Arc::new(Nobody));
         intake.poisoned(&arrival("spec", SPEC)).await.unwrap();
         let shop = DatabaseId::parse("shop").unwrap();
         intake.change(&shop, Vec::new(), |row| row.poison[0].version = "0.0.0".to_owned()).await.unwrap();
@@ -160,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_made_us_fail_is_answered() {
-        let intake = intake();
+        let intake = intake(Arc::new(Nobody));
         intake.poisoned(&arrival("commands/plan", "{}")).await.unwrap();
         let said = intake.store.read(|reader| reader.messages_after(None, 10)).unwrap();
         assert!(said[0].message.topic.ends_with("/databases/shop/commands/plan/result"));
