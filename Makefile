@@ -88,7 +88,7 @@ demo-down: ## removes what the demo created, from the list it kept
 bench: export PGMOOR_CATALOGUE = $(CURDIR)/.state/catalogue.json
 bench: setup-test ## name, value, unit; FLEET_SPECS (10000) specs at once, BENCH_ROUNDS (5) by message and by hand
 	@deploy/images/build
-	$(CARGO) bench --locked --bench plan --bench fleet --bench first_sql
+	$(CARGO) bench --locked --profile release --bench plan --bench fleet --bench first_sql
 
 fuzz: setup-check ## any bytes as specs, topics and hba lines, each for FUZZ_SECONDS (60)
 	@deploy/scripts/setup --fuzz

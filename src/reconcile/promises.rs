@@ -58,7 +58,12 @@ impl Amount {
 
 /// What every accepted database of this fleet was promised on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Promises(BTreeMap<DatabaseId, Amount>);
+pub(super) struct Promises {
+    /// By the label of the scope.
+    shares: BTreeMap<String, Amount>,
+    /// The sum of all of them, kept: a group of ten specs does not count ten thousand.
+    total: Amount,
+}
 
 impl Promises {
     /// What was accepted before this start, read from the records.
@@ -66,9 +71,9 @@ impl Promises {
         let records = shared.store.read(|reader| reader.all_records())?;
         let mut promises = Self::default();
         // What this version cannot read counts by its service.
-        for (id, record) in records.into_iter().filter(|(_, record)| record.tombstone.is_none()) {
+        for record in records.into_values().filter(|record| record.tombstone.is_none()) {
             if let Some(spec) = judge::read_back(shared, &record) {
-                promises.0.insert(id, Amount::of(&spec, &shared.world.facts.host));
+                promises.accepted(&spec, &shared.world.facts.host);
             }
         }
         Ok(promises)
@@ -76,16 +81,18 @@ impl Promises {
 
     /// A spec was accepted.
     pub(super) fn accepted(&mut self, spec: &AcceptedSpec, host: &HostId) {
-        self.0.insert(spec.id.clone(), Amount::of(spec, host));
+        let share = self.shares.entry(Scope::Database(spec.id.clone()).label()).or_default();
+        let before = std::mem::replace(share, Amount::of(spec, host));
+        let after = *share;
+        self.total = self.total.less(before);
+        self.total += after;
     }
 
-    /// Who was promised what on this host. `services` are the services of the Swarm.
-    pub(super) fn table<'a>(&self, world: &World, services: impl IntoIterator<Item = &'a ServiceSeen>) -> Table {
+    /// Who has what on this host. `services` are the services of the Swarm.
+    pub(super) fn table<'s>(&self, world: &World, services: impl IntoIterator<Item = &'s ServiceSeen>) -> Table<'_> {
         let facts = &world.facts;
-        let mut table = Table::default();
-        for (id, accepted) in &self.0 {
-            table.shares.entry(Scope::Database(id.clone()).label()).or_default().accepted = *accepted;
-        }
+        let mut table = Table { accepted: self, shares: BTreeMap::new(), total: self.total };
+        let mut reserved: BTreeMap<&str, Amount> = BTreeMap::new();
         for service in services.into_iter().filter(|service| service.attributes.swarm_node == facts.swarm_node) {
             let amount = Amount {
                 memory_bytes: service.attributes.memory_reservation_bytes.unwrap_or(0),
@@ -94,12 +101,13 @@ impl Promises {
             let labels = &service.attributes.labels;
             let ours = labels.get(FLEET_LABEL).map(String::as_str) == Some(world.fleet.as_str());
             match labels.get(SCOPE_LABEL).filter(|_| ours) {
-                Some(scope) => table.shares.entry(scope.clone()).or_default().reserved += amount,
+                Some(scope) => *reserved.entry(scope.as_str()).or_default() += amount,
                 None => table.total += amount,
             }
         }
-        for share in table.shares.values() {
-            table.total += share.amount();
+        for (scope, reserved) in reserved {
+            let accepted = self.shares.get(scope).copied().unwrap_or_default();
+            table.change(scope, |share| *share = Share { reserved, accepted });
         }
         table
     }
@@ -119,27 +127,37 @@ impl Share {
 }
 
 /// What is promised on a host, summed up once for many questions.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Table {
-    /// By the label of the scope.
+#[derive(Debug, Clone)]
+pub(super) struct Table<'a> {
+    accepted: &'a Promises,
+    /// Those that have services, or were promised something since, by the label of the scope.
     shares: BTreeMap<String, Share>,
     total: Amount,
 }
 
-impl Table {
+impl Table<'_> {
+    fn share(&self, scope: &str) -> Share {
+        let accepted = || self.accepted.shares.get(scope).copied().unwrap_or_default();
+        self.shares.get(scope).copied().unwrap_or_else(|| Share { accepted: accepted(), ..Share::default() })
+    }
+
+    fn change(&mut self, scope: &str, change: impl FnOnce(&mut Share)) {
+        let mut share = self.share(scope);
+        self.total = self.total.less(share.amount());
+        change(&mut share);
+        self.total += share.amount();
+        self.shares.insert(scope.to_owned(), share);
+    }
+
     /// What is promised to all but one database.
     pub(super) fn to_others(&self, except: &DatabaseId) -> Amount {
-        let own = self.shares.get(&Scope::Database(except.clone()).label()).copied().unwrap_or_default().amount();
+        let own = self.share(&Scope::Database(except.clone()).label()).amount();
         self.total.less(own)
     }
 
     /// A spec is going to be accepted.
     pub(super) fn promise(&mut self, spec: &AcceptedSpec, host: &HostId) {
-        let share = self.shares.entry(Scope::Database(spec.id.clone()).label()).or_default();
-        let before = share.amount();
-        share.accepted = Amount::of(spec, host);
-        let after = share.amount();
-        self.total = self.total.less(before);
-        self.total += after;
+        let accepted = Amount::of(spec, host);
+        self.change(&Scope::Database(spec.id.clone()).label(), |share| share.accepted = accepted);
     }
 }

@@ -223,6 +223,7 @@ impl Reconciler {
             self.start_due(&mut agenda, &mut passes, (fleet_ready, places), &stop);
             let sleep = self.until_next(&agenda, fleet_ready, passes.len() >= places);
             let sleep = if fleet_ready { sleep } else { sleep.min(FLEET_LOOK) };
+            let sleep = docket.tells_in(self.now()).map_or(sleep, |left| sleep.min(left));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -237,7 +238,7 @@ impl Reconciler {
                     self.ended(&scope, next, &mut agenda);
                 }
                 Some(Ok(sitting)) = judging.join_next(), if !judging.is_empty() => {
-                    docket.ended(&sitting, PASSES_MAX);
+                    docket.ended(&sitting, PASSES_MAX, self.now());
                     self.judged(&sitting, &mut agenda);
                 }
                 Some(question) = self.questions.recv() => {
@@ -287,6 +288,10 @@ impl Reconciler {
         });
         let databases = ids.map_err(Error::Store)?.into_iter().map(Scope::Database);
         Ok(std::iter::once(Scope::Fleet).chain(databases).collect())
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.world.clock.monotonic()
     }
 
     fn slot(&self) -> Slot {
@@ -352,7 +357,7 @@ impl Reconciler {
                         }
                     }
                     // A pass that runs is followed by another, which judges.
-                    None if overtaken => slot.judged |= listed(docket, &scope),
+                    None if overtaken => slot.judged |= listed(docket, &scope, now),
                     None => {}
                 }
             });
@@ -361,7 +366,7 @@ impl Reconciler {
 
     /// Begins to judge what waits for it together, or to tell of what was judged.
     fn judge(&self, docket: &mut Docket, agenda: &mut Agenda, judging: &mut JoinSet<Sitting>) {
-        let Some(mut sitting) = docket.take() else { return };
+        let Some(mut sitting) = docket.take(self.now()) else { return };
         let (Sitting::Judge(group) | Sitting::Tell(group)) = &mut sitting;
         // Whoever has a pass is judged, and told of, there.
         let scope = |id: &DatabaseId| Scope::Database(id.clone());
@@ -477,8 +482,8 @@ fn waiting(shared: &Shared) -> Waiting {
 }
 
 /// Puts a database on the docket, if it is not there; whether it is there now.
-fn listed(docket: &mut Docket, scope: &Scope) -> bool {
+fn listed(docket: &mut Docket, scope: &Scope, now: Duration) -> bool {
     let Scope::Database(id) = scope else { return false };
-    docket.add(id);
+    docket.add(id, now);
     true
 }

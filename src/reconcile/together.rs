@@ -109,7 +109,7 @@ async fn look(shared: &Shared) -> Result<Option<Host>, judge::Error> {
 
 impl Host {
     /// Whether the spec can be accepted without another look.
-    async fn carries(&mut self, shared: &Shared, spec: &AcceptedSpec, table: &Table) -> Result<bool, judge::Error> {
+    async fn carries(&mut self, shared: &Shared, spec: &AcceptedSpec, table: &Table<'_>) -> Result<bool, judge::Error> {
         let own = |node: &NodeSpec| {
             node.hosts.iter().map(|host| layout::service(&InstanceId::derive(&spec.id, &node.name, host))).collect()
         };
