@@ -6,12 +6,14 @@
 //!
 //! - `specs_*`: `FLEET_SPECS` (10,000) retained specs, from the first publish to the last event that says `accepted`,
 //!   against a bare subscriber of the same messages on the same broker: one run before and one after, of which the mean
-//!   counts. Then the time until every `status` says so too, and the peak memory of the daemon until then.
+//!   counts. Beside it what the daemon uses of the processor, which a busy machine changes less. Then the time until every
+//!   `status` says so too, and the peak memory of the daemon until then.
 //! - `start_to_subscribed`: from the start of the process to the message that says it listens, against a bare client
 //!   that connects, subscribes and hears its own message.
-//! - `idle_*`: resident memory and processor of a daemon with 1 and with 1,000 databases that stand as desired.
-//! - `sweep_*`: processor seconds of one look at every one of `FLEET_SWEEP` (1,000) databases that finds nothing to do; what
-//!   the monitor uses in that time is part of it.
+//! - `idle_*`: resident memory (and what of it are pages of files) and processor of a daemon with 1 and with 1,000
+//!   databases that stand as desired.
+//! - `sweep_*`: what the making of `FLEET_SWEEP` (1,000) databases takes, and the processor seconds of one look at every one of
+//!   them that finds nothing to do; what the monitor uses in that time is part of it.
 //!
 //! `FLEET_PARTS` chooses among `starts`, `idle`, `many` and `sweep`, with commas. Every wait has an end, and with an error all
 //! that was started ends too.
