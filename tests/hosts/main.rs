@@ -8,6 +8,7 @@ mod crash;
 #[path = "../support/daemon.rs"]
 mod daemon;
 mod down;
+mod lease;
 mod partition;
 mod swarm;
 #[path = "../support/testbed.rs"]

@@ -128,7 +128,14 @@ pub(super) fn map(act: &str, missing: Missing, error: &DockerError) -> Error {
 fn answer(act: String, missing: Missing, status: u16, message: &str) -> Error {
     let why = message.trim().to_owned();
     // Swarm's manager passes on what its store said; the HTTP status is 500 for all of these.
-    let no_quorum = ["does not have a leader", "DeadlineExceeded", "code = Unavailable", "context deadline exceeded"];
+    let no_quorum = [
+        "does not have a leader",
+        // Said by a manager that led when it was asked, and was cut off: nobody knows what became of the change.
+        "lost leader status",
+        "DeadlineExceeded",
+        "code = Unavailable",
+        "context deadline exceeded",
+    ];
     // 20.10 answers 400 or 403 where an object is in use, later engines 409.
     let in_use = ["is in use by", "has active endpoints", "update out of sequence"];
     if matches!(status, 502..=504) || no_quorum.iter().any(|words| why.contains(words)) {
@@ -193,6 +200,10 @@ mod tests {
             }),
             (500, "rpc error: The swarm does not have a leader.", Missing::NotFound, {
                 let (act, why) = why("rpc error: The swarm does not have a leader.");
+                Error::Unreachable { act, why }
+            }),
+            (500, "rpc error: code = Unknown desc = raft: failed: node lost leader status", Missing::Failed, {
+                let (act, why) = why("rpc error: code = Unknown desc = raft: failed: node lost leader status");
                 Error::Unreachable { act, why }
             }),
             (500, "boom", Missing::NotFound, {
