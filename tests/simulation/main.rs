@@ -1,7 +1,7 @@
 //! The simulation: the real services of the daemon on a simulated broker, Swarm, host, Patroni, Postgres, clock and
 //! disk, under paused time and one seed.
 //!
-//! `SIM_SEEDS` says how many seeds are run (200), `SIM_FIRST` where they begin (0), `SIM_SEED` runs one and prints its
+//! `SIM_SEEDS` says how many seeds are run (500), `SIM_FIRST` where they begin (0), `SIM_SEED` runs one and prints its
 //! trace and its log. The same seed gives the same trace.
 
 #![cfg(test)]
@@ -34,7 +34,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Seeds of a run when nobody says how many.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 500;
 /// Seeds that a search gives at most, where one would do and where all count.
 const FIRST: usize = 1;
 const SOME: usize = 3;
