@@ -49,6 +49,10 @@ impl Bench for Fake {
         assert!(self.world.alter_system(service, name, value));
     }
 
+    fn replicates(&self) -> bool {
+        false
+    }
+
     fn fleet(&self) -> String {
         "conformance".to_owned()
     }
@@ -75,6 +79,7 @@ against_the_fake!(
     events,
     etcd,
     patroni,
+    switchover,
     postgres,
     data_outlives_its_container
 );

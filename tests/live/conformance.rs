@@ -58,6 +58,10 @@ impl Bench for Real {
         alter_system(service, name, value);
     }
 
+    fn replicates(&self) -> bool {
+        true
+    }
+
     fn fleet(&self) -> String {
         self.sweep.fleet.clone()
     }
@@ -83,6 +87,7 @@ against_the_real_ones!(
     events,
     etcd,
     patroni,
+    switchover,
     postgres,
     data_outlives_its_container
 );

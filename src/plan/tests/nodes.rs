@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::prelude::*;
+
 use super::world::{Shop, World, id, resource, unknown};
 use crate::model::resource::{InstanceAttributes, OnDelete};
 use crate::model::role::{RoleAttributes, RoleFlags};
 use crate::model::{
-    Attributes, DatabaseId, Dependency, Executor, Graph, HostId, InstanceId, Kind, Member, NodeName, Resource,
-    ResourceId, Scope, Standing,
+    Attributes, DatabaseId, Dependency, Executor, Graph, HostId, InstanceId, Kind, Member, NodeName, Observation,
+    Resource, ResourceId, Scope, Standing,
 };
 use crate::plan::check::{Violation, check};
-use crate::plan::{Action, LAG_BYTES_MAX, Plan, Purpose, Stage, WaitsFor};
+use crate::plan::{Action, Disruptions, LAG_BYTES_MAX, Plan, Purpose, Stage, WaitsFor, simulate};
 
 /// What tests change of a node.
 #[derive(Debug, Clone, Copy)]
@@ -251,21 +253,23 @@ fn who_leaves_stays_while_it_is_needed() {
     assert!(short.plan().waiting.iter().any(|waiting| matches!(waiting.on, WaitsFor::Desired { .. })));
 }
 
+const SETS: [&[usize]; 7] = [&[1], &[2], &[1, 2], &[2, 1], &[1, 3], &[1, 2, 3], &[3, 2, 1]];
+
+const CHANGES: [fn(&mut Wish); 4] = [
+    |_| (),
+    |wish| wish.image = "new",
+    |wish| (wish.max_connections, wish.role) = ("200", "other"),
+    |wish| (wish.hba, wish.image) = ("host all all all reject", "new"),
+];
+
 /// Every set of hosts before and after, every primary, every kind of change: the checker is content with each plan, and
 /// each stage done and looked at in turn leads to the end.
 #[test]
 fn every_change_of_a_whole_node_leads_to_its_end() {
-    const SETS: [&[usize]; 7] = [&[1], &[2], &[1, 2], &[2, 1], &[1, 3], &[1, 2, 3], &[3, 2, 1]];
-    let changes: [fn(&mut Wish); 4] = [
-        |_| (),
-        |wish| wish.image = "new",
-        |wish| (wish.max_connections, wish.role) = ("200", "other"),
-        |wish| (wish.hba, wish.image) = ("host all all all reject", "new"),
-    ];
     for before in SETS {
         let whole = Wish { hosts: before, ..THREE }.settled();
         for (primary, after) in before.iter().flat_map(|primary| SETS.map(|after| (*primary, after))) {
-            for change in changes {
+            for change in CHANGES {
                 let desired = wish(|wish| {
                     wish.hosts = after;
                     change(wish);
@@ -281,6 +285,97 @@ fn every_change_of_a_whole_node_leads_to_its_end() {
                     "{before:?} led by {primary} -> {after:?}"
                 );
             }
+        }
+    }
+}
+
+/// What may be wrong with an instance.
+#[derive(Debug, Clone, Copy)]
+enum Injury {
+    None,
+    Behind,
+    NotStreaming,
+    TakesWritesToo,
+    Leaderless,
+    Stopped,
+    Unseen,
+    ServiceUnseen,
+    ServiceGone,
+}
+
+fn injured(world: World, host: usize, injury: Injury) -> World {
+    let service = id(Kind::Service, &name(host));
+    let standing =
+        |world: World, standing| world.change(&ready(host), |present| present.standing = Some(Box::new(standing)));
+    match injury {
+        Injury::None | Injury::Behind | Injury::NotStreaming => world,
+        Injury::TakesWritesToo => standing(world, Standing::Primary { streaming: BTreeMap::new() }),
+        Injury::Leaderless => standing(world, Standing::Replica),
+        Injury::Stopped => world.change(&ready(host), |present| {
+            let Attributes::Instance(instance) = &mut present.attributes else { panic!("no instance") };
+            instance.running = false;
+        }),
+        Injury::Unseen => world.see(ready(host), unknown("no answer")),
+        Injury::ServiceUnseen => world.see(service, unknown("no answer")).see(ready(host), unknown("no answer")),
+        Injury::ServiceGone => world.see(service, Observation::Absent).see(ready(host), Observation::Absent),
+    }
+}
+
+fn injury() -> impl Strategy<Value = Injury> {
+    let all = [
+        Injury::Behind,
+        Injury::NotStreaming,
+        Injury::TakesWritesToo,
+        Injury::Leaderless,
+        Injury::Stopped,
+        Injury::Unseen,
+        Injury::ServiceUnseen,
+        Injury::ServiceGone,
+    ];
+    prop_oneof![3 => Just(Injury::None), 2 => proptest::sample::select(all.to_vec())]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is wrong with a node, what is planned for it breaks no rule.
+    #[test]
+    fn a_node_in_disorder_is_treated_by_the_rules(
+        before in 0..SETS.len(), after in 0..SETS.len(), change in 0..4_usize, primary in 0..3_usize,
+        injuries in [injury(), injury(), injury()],
+    ) {
+        let (before, after) = (SETS[before], SETS[after]);
+        let desired = wish(|wish| {
+            wish.hosts = after;
+            CHANGES[change](wish);
+        });
+        let of = |kind: fn(&Injury) -> bool| before.iter().zip(&injuries).filter(move |(_, one)| kind(one));
+        let behind = of(|one| matches!(one, Injury::Behind)).map(|(host, _)| (*host, Some(LAG_BYTES_MAX + 1)));
+        let silent = of(|one| matches!(one, Injury::NotStreaming)).map(|(host, _)| (*host, None));
+        let lag: Vec<(usize, Option<u64>)> = behind.chain(silent).collect();
+        let primary = before[primary % before.len()];
+        let mut world = led_by(Wish { hosts: before, ..THREE }.settled(), before, primary, &lag).wish(desired);
+        for (host, injury) in before.iter().zip(injuries) {
+            world = injured(world, *host, injury);
+        }
+        // The checker has seen it when it comes out.
+        world.plan();
+    }
+}
+
+/// Who approves of what a plan interrupts approves of the whole journey, whoever becomes primary on the way.
+#[test]
+fn an_approval_holds_to_the_end_of_the_journey() {
+    for hosts in [&[1, 2, 3][..], &[2, 3], &[3, 1]] {
+        let mut world = THREE.settled().wish(wish(|wish| (wish.hosts, wish.image) = (hosts, "new")));
+        let approved = Disruptions::of(&world.plan(), &world.desired);
+        for round in 0.. {
+            let plan = world.plan();
+            let left = Disruptions::of(&plan, &world.desired);
+            assert!(left.is_part_of(&approved), "{hosts:?}: {:?}", left.beyond(&approved));
+            let Some(stage) = plan.stages.first() else { break };
+            assert!(round < 20, "{hosts:?}: there is always one more stage");
+            simulate::apply_stage(stage, &world.desired, &mut world.observed, |_| true);
         }
     }
 }

@@ -18,7 +18,7 @@ use pgmoor::drivers::{Drivers, Error, Result};
 
 pub(crate) use etcd::etcd;
 pub(crate) use host::host;
-pub(crate) use patroni::patroni;
+pub(crate) use patroni::{patroni, switchover};
 pub(crate) use postgres::{data_outlives_its_container, postgres};
 pub(crate) use swarm::{events, lease, networks_and_configs, roster, services, tasks_that_cannot_run};
 
@@ -39,6 +39,8 @@ pub(crate) trait Bench {
     fn listen(&self, port: u16) -> Option<TcpListener>;
     /// A superuser sets a parameter by `ALTER SYSTEM` in the Postgres of a service, and has it reload.
     fn alter_system(&self, service: &str, name: &str, value: &str);
+    /// Whether a second instance of a node follows the first. In the world in memory each is alone.
+    fn replicates(&self) -> bool;
     /// The fleet that everything is labelled with; what is left of it is removed by the bench.
     fn fleet(&self) -> String;
 

@@ -8,7 +8,7 @@ use pgmoor::model::Digest;
 use serde_json::json;
 
 use super::site::{Shop, Site};
-use super::{Bench, is_unreachable, until};
+use super::{Bench, is_failed, is_unreachable, until};
 
 pub(crate) async fn patroni(bench: &impl Bench) {
     let site = Site::new(bench).await;
@@ -30,6 +30,25 @@ pub(crate) async fn patroni(bench: &impl Bench) {
     lines_that_cannot_be_loaded(drivers, &shop).await;
     by_etcd(&site, &shop).await;
     renewed(&site, &shop).await;
+}
+
+/// A primary alone hands its role to nobody; one with a replica that streams exchanges roles with it.
+pub(crate) async fn switchover(bench: &impl Bench) {
+    let site = Site::new(bench).await;
+    let (drivers, first) = (bench.drivers(), site.start_shop().await);
+    assert_eq!(server_when(drivers, &first, "the primary answers", |_| true).await.streaming, [].into());
+    let nobody = drivers.patroni.switchover(&first.patroni, first.instance.as_str(), "nobody").await;
+    assert!(is_failed(&nobody), "{nobody:?}");
+    if !bench.replicates() {
+        return;
+    }
+    let second = site.start_replica(&first).await;
+    let follows = |server: &ServerSeen, follower: &Shop| server.streaming.get(follower.instance.as_str()) == Some(&0);
+    server_when(drivers, &first, "the replica streams", |server| follows(server, &second)).await;
+    server_when(drivers, &second, "the replica serves", |server| server.in_recovery && server.config.is_some()).await;
+    drivers.patroni.switchover(&first.patroni, first.instance.as_str(), second.instance.as_str()).await.unwrap();
+    server_when(drivers, &second, "the roles are exchanged", |server| follows(server, &first)).await;
+    assert!(server_when(drivers, &first, "the former primary answers", |_| true).await.in_recovery);
 }
 
 async fn on_disk<B: Bench>(site: &Site<'_, B>, shop: &Shop) -> Digest {

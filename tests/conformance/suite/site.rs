@@ -165,7 +165,30 @@ impl<'a, B: Bench> Site<'a, B> {
         }
     }
 
+    /// A second instance of the database's node, as on another host; it follows the first.
+    pub(super) async fn start_replica(&self, shop: &Shop) -> Shop {
+        let second = HostFacts { host: HostId::parse("host-2").unwrap(), ..self.facts.clone() };
+        let hosts: Hosts = [self.facts.clone(), second].into_iter().collect();
+        let (mut instance, mut service) = (None, None);
+        for resource in self.graph_on(&hosts).in_order() {
+            let Some(member) = resource.member.as_ref().filter(|member| member.place == 1) else { continue };
+            instance = Some(member.instance.clone());
+            self.establish(resource).await;
+            if let Attributes::Service(attributes) = &resource.attributes {
+                service = Some(self.labelled(attributes));
+            }
+        }
+        let (instance, service) = (instance.unwrap(), service.unwrap());
+        let (patroni, postgres) = self.endpoints(&instance, &service.name).await;
+        Shop { instance, service, config: shop.config.clone(), patroni, postgres }
+    }
+
     fn graph(&self) -> Graph {
+        self.graph_on(&Hosts::from(self.facts.clone()))
+    }
+
+    /// The database with an instance on each of these hosts.
+    fn graph_on(&self, hosts: &Hosts) -> Graph {
         let catalogue = catalogue::embedded().unwrap();
         let id = DatabaseId::parse(&format!("shop-{}", self.bench.fleet())).unwrap();
         let context = Context {
@@ -177,7 +200,10 @@ impl<'a, B: Bench> Site<'a, B> {
             data_dir: &self.facts.data_dir,
             default_memory_bytes: pgmoor::contract::spec::DEFAULT_MEMORY_BYTES,
         };
-        let spec = accept(&id, DOCUMENT.as_bytes(), &context).unwrap();
+        let mut spec = accept(&id, DOCUMENT.as_bytes(), &context).unwrap();
+        for node in &mut spec.nodes {
+            node.hosts = hosts.iter().map(|facts| facts.host.clone()).collect();
+        }
         let stored = StoredSpec {
             document: Secret::new(DOCUMENT),
             digest: Digest::of_bytes(DOCUMENT.as_bytes()),
@@ -186,8 +212,7 @@ impl<'a, B: Bench> Site<'a, B> {
         };
         let accepted = Accepted { spec: &spec, stored: &stored, previous: None };
         let record = database::mint(accepted, Record::new(id), &mut Choices).unwrap();
-        let hosts = Hosts::from(self.facts.clone());
-        database::graph(&spec, &record, &self.fleet, &hosts, &catalogue, &self.options).unwrap()
+        database::graph(&spec, &record, &self.fleet, hosts, &catalogue, &self.options).unwrap()
     }
 
     /// What carries the fleet's label, so that the bench finds it again.
