@@ -25,7 +25,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         touched.retain(|instance| !held.contains_key(instance));
         walk = Walk::through(input, held);
     }
-    let layout = Layout::new(&nodes, &touched, |instance| walk.waits(instance));
+    let layout = Layout::new(&nodes, &touched, |id| walk.blocked.contains(id));
     let removal = deletes::plan(input, &walk.waiting, &layout.staying);
     let Walk { steps, mut waiting, .. } = walk;
     waiting.extend(removal.waiting);
@@ -71,12 +71,6 @@ impl<'a> Walk<'a> {
             walk.decide(resource);
         }
         walk
-    }
-
-    /// Whether something of an instance waits.
-    fn waits(&self, instance: &InstanceId) -> bool {
-        let members = self.blocked.iter().filter_map(|id| self.input.desired.get(id)?.member.as_ref());
-        members.into_iter().any(|member| member.instance == *instance)
     }
 
     fn decide(&mut self, resource: &'a Resource) {

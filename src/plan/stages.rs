@@ -32,11 +32,11 @@ pub(super) fn disturbed<'a>(steps: &[Step], desired: &'a Graph) -> BTreeSet<&'a 
 }
 
 impl<'a> Layout<'a> {
-    /// The layout of a scope whose steps interrupt `disturbed`. `waits` says whether something of an instance waits.
+    /// The layout of a scope whose steps interrupt `disturbed`. `waits` says whether a resource waits.
     pub(super) fn new(
         nodes: &Nodes<'a>,
         disturbed: &BTreeSet<&'a InstanceId>,
-        waits: impl Fn(&InstanceId) -> bool,
+        waits: impl Fn(&ResourceId) -> bool,
     ) -> Self {
         let mut layout = Self { next: 1, ..Self::default() };
         if !nodes.are_several() {
@@ -75,18 +75,15 @@ impl<'a> Layout<'a> {
             let others: Vec<&Instance<'a>> = node.there().filter(|one| one.member != primary.member).collect();
             let touched = primary.desired && touched(&primary);
             let leaves = !primary.desired && node.instances.iter().any(|one| one.desired);
-            if (touched || leaves) && !others.is_empty() {
-                match others.iter().map(|other| node.lacks(other)).find(Option::is_none) {
-                    Some(_) => {
-                        self.hand_over(node, primary, &others);
-                        // The switchover's stage has nothing else in it.
-                        last = self.stage();
-                    }
-                    None => {
-                        let why = others.first().and_then(|other| node.lacks(other)).unwrap_or_default();
-                        self.staying.insert(&primary.member.instance, why);
-                    }
-                }
+            let able = others.iter().any(|other| node.lacks(other).is_none());
+            if (touched || leaves) && able {
+                let serving: Vec<&Instance<'a>> = others.into_iter().filter(|one| one.standing.is_some()).collect();
+                self.hand_over(node, primary, &serving);
+                // The switchover's stage has nothing else in it.
+                last = self.stage();
+            } else if leaves && !others.is_empty() {
+                let why = others.first().and_then(|other| node.lacks(other)).unwrap_or_default();
+                self.staying.insert(&primary.member.instance, why);
             }
             if touched {
                 last = self.place(primary);
@@ -101,23 +98,26 @@ impl<'a> Layout<'a> {
         self.contents.insert(node.name, last);
     }
 
-    /// New instances, one after another. The first of a node that has none goes with what all share.
-    fn coming(&mut self, node: &Node<'a>, waits: &impl Fn(&InstanceId) -> bool) {
+    /// New instances, one after another. The first of a node that has none goes with what all share. What is inside comes
+    /// after one that is there already, else after the first that is made.
+    fn coming(&mut self, node: &Node<'a>, waits: &impl Fn(&ResourceId) -> bool) {
+        let blocked = |one: &Instance<'_>| one.ready.is_some_and(waits);
         let mut coming: Vec<&Instance<'a>> = node.coming().collect();
-        let is_new = node.instances.iter().all(|one| !one.exists);
-        if is_new && !coming.is_empty() {
-            coming.remove(0);
+        let mut reachable = node.there().any(|one| !blocked(one));
+        if node.instances.iter().all(|one| !one.exists) && !coming.is_empty() {
+            reachable = !blocked(coming.remove(0));
         }
         let mut last = 0;
-        for (at, instance) in coming.iter().enumerate() {
+        for instance in &coming {
             last = self.place(instance);
-            if at == 0 && node.there().next().is_none() && !is_new {
+            if !reachable && !blocked(instance) {
                 self.contents.insert(node.name, last);
+                reachable = true;
             }
         }
         let leaving = node.primary().filter(|primary| !primary.desired && node.there().next().is_none());
         let Some(primary) = leaving.filter(|_| last > 0) else { return };
-        let made: Vec<&Instance<'a>> = coming.into_iter().filter(|one| !waits(&one.member.instance)).collect();
+        let made: Vec<&Instance<'a>> = coming.into_iter().filter(|one| !blocked(one)).collect();
         if made.is_empty() {
             let why = "no other instance of its node is there yet".to_owned();
             self.staying.insert(&primary.member.instance, why);

@@ -97,9 +97,11 @@ fn every_host_can_be_told_all_of_them() {
 #[test]
 fn parameters_fit_the_smallest_host() {
     let mut wanted = spec();
-    let config = |spec: &AcceptedSpec| match only(&graph(spec), Kind::PatroniConfig) {
-        Attributes::PatroniConfig(config) => config,
-        other => panic!("{other:?}"),
+    let config = |spec: &AcceptedSpec| {
+        let Attributes::PatroniConfig(config) = only(&graph(spec), Kind::PatroniConfig) else {
+            panic!("no configuration")
+        };
+        config
     };
     assert_eq!(config(&wanted).parameters["max_worker_processes"], "34");
     assert!(config(&wanted).failsafe_mode);
