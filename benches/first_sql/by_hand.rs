@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use pgmoor::contract::spec::DEFAULT_MEMORY_BYTES;
 use pgmoor::contract::{self, Context};
 use pgmoor::domain::database::{self, Accepted, Choose, PASSWORD_BYTES};
-use pgmoor::domain::{FleetOptions, HostFacts, Owner, layout, patroni};
+use pgmoor::domain::{FleetOptions, HostFacts, Hosts, Owner, layout, patroni};
 use pgmoor::drivers::TlsIdentity;
 use pgmoor::drivers::certificates::{self, Authority};
 use pgmoor::drivers::etcd::{Etcd, EtcdTarget, Gateway};
@@ -158,7 +158,7 @@ impl ByHand {
         let accepted = Accepted { spec: &spec, stored: &stored, previous: None };
         let record = database::mint(accepted, Record::new(database.id.clone()), &mut Chooser)?;
         let options = FleetOptions { etcd_client_port: site.etcd_client_port, ..FleetOptions::default() };
-        Ok(database::graph(&spec, &record, &self.fleet, &self.facts, &site.catalogue, &options)?)
+        Ok(database::graph(&spec, &record, &self.fleet, &Hosts::from(self.facts.clone()), &site.catalogue, &options)?)
     }
 
     fn now_s(&self) -> i64 {

@@ -19,8 +19,8 @@ use crate::contract::documents::HostWork;
 use crate::contract::topics::Topic;
 use crate::drivers::Error;
 use crate::execute::{self, Waits};
-use crate::model::{Kind, ResourceId, Scope, TaskId};
-use crate::plan::{Action, Step};
+use crate::model::{ResourceId, Scope, TaskId};
+use crate::plan::Step;
 use crate::runtime::chain::chain;
 use crate::runtime::clock::SharedClock;
 use crate::store::{self, Begun, Journal as _, Store, WorkEnd};
@@ -200,7 +200,7 @@ impl Agent {
 
     async fn act(&self, document: &HostWork, world: &World, act: Act) -> Result<Option<Answer>, store::Error> {
         let (id, epoch) = (&document.id, document.epoch);
-        let only_waits = act.step.resource.kind == Kind::Instance && act.step.action != Action::Switchover;
+        let only_waits = act.step.only_waits();
         let left = match self.enter(id, Some((act.scope.clone(), act.step.resource.clone())), only_waits) {
             Entered::Now(left) => left,
             Entered::Runs(waits) => return Ok(Some(Answer::Running { waits })),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{Digest, Executor, ResourceId, Scope};
+use crate::model::{Digest, Executor, Kind, ResourceId, Scope};
 
 /// The whole journey from what was observed to what is desired. The executor runs the first stage, looks again, and
 /// plans again.
@@ -268,6 +268,19 @@ impl WaitsFor {
 
 fn names(ids: &BTreeSet<ResourceId>) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Step {
+    /// Whether it changes nothing by itself and only waits until something is ready: then it can be left at any moment.
+    #[must_use]
+    pub fn only_waits(&self) -> bool {
+        match self.action {
+            Action::Create | Action::Recreate | Action::Update => {
+                matches!(self.resource.kind, Kind::Instance | Kind::Etcd)
+            }
+            Action::Delete | Action::Switchover => false,
+        }
+    }
 }
 
 impl Action {

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::deadlines::Deadlines;
 use super::place::Place;
 use crate::execute::{Ended, Task, Waits, run};
-use crate::model::{Graph, Kind, Observation, Observed, ResourceId, Scope};
+use crate::model::{Graph, Observation, Observed, ResourceId, Scope};
 use crate::plan::{Phase, Stage, Step};
 use crate::world::World;
 
@@ -116,7 +116,7 @@ fn task(
 /// asked, what it stands on is lost or pgmoor stops, and gives way to others after a while. None: it was left.
 async fn guarded(task: Task, place: Place) -> Option<Ended> {
     let step = task.step.clone();
-    let only_waits = matches!(step.resource.kind, Kind::Instance | Kind::Etcd);
+    let only_waits = step.only_waits();
     let begun = place.begun.at(&step.resource, task.world.clock.monotonic());
     let running = AssertUnwindSafe(run(task, begun)).catch_unwind();
     let ended = tokio::select! {
