@@ -89,6 +89,7 @@ fn resources(databases: usize, host: &HostId) -> Vec<Resource> {
         let id = |index: usize| ResourceId::new(Kind::File, name(index));
         Resource {
             id: id(index),
+            member: None,
             executor: Executor::Host(host.clone()),
             dependencies: index.checked_sub(1).map(|below| (id(below), Dependency::Content)).into_iter().collect(),
             attributes: file(&name(index), name(index).as_bytes()),
