@@ -49,7 +49,7 @@ async fn taken(
     Lease::take(swarm, fleet, host, floor()).await.map(Some)
 }
 
-/// Renews a lease until it is lost, or could not be renewed for [`UNSURE_MAX`]; says why.
+/// Renews a lease until it is lost, or could not be renewed for `UNSURE_MAX`; says why.
 pub async fn until_over(lease: &Lease, swarm: &dyn Swarm, clock: &dyn Clock) -> String {
     let mut sure = clock.monotonic();
     loop {
