@@ -39,6 +39,8 @@ pub(crate) enum Lean {
     Line,
     /// A broker that comes back with an older memory.
     Rewind,
+    /// A Docker that does not say which containers there are, just when a service is gone and another must be made.
+    Silence,
 }
 
 /// Runs one seed.
@@ -132,7 +134,12 @@ impl Story {
 
     async fn act(&mut self) {
         if self.lean != Lean::Nothing && self.dice.percent(50) {
-            return if self.lean == Lean::Line { self.broken_line().await } else { self.rewind().await };
+            return match self.lean {
+                Lean::Line => self.broken_line().await,
+                Lean::Rewind => self.rewind().await,
+                Lean::Silence => self.silent_engine().await,
+                Lean::Nothing => {}
+            };
         }
         match self.dice.below(100) {
             0..=24 => self.speak(),
@@ -288,6 +295,22 @@ impl Story {
         self.publish(database, spec.as_bytes(), Word::Good(spec.clone()));
         self.pass(self.dice.time(0, 20_000)).await;
         self.broker_down(Memory::Older).await;
+    }
+
+    /// Services are removed by hand, their containers go on stopping, and Docker does not say which there are.
+    async fn silent_engine(&mut self) {
+        self.site.trace.say("Docker does not say which containers there are");
+        self.site.weather.lose(Some("swarm.containers_mounting"));
+        for _ in 0..2 {
+            let services: Vec<String> = self.site.world.look().services.keys().cloned().collect();
+            if let Some(service) = self.dice.one_of(&services) {
+                let removed = self.site.world.remove_service_by_hand(service);
+                self.site.trace.say(format!("by hand: docker service rm {service}: {removed}"));
+            }
+            self.pass(self.dice.time(500, 6_000)).await;
+        }
+        self.site.trace.say("Docker says it again");
+        self.site.weather.lose(None);
     }
 
     /// Somebody changes things by hand, or something crashes.

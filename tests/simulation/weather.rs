@@ -51,6 +51,7 @@ const READS: [&str; 29] = [
 pub(crate) struct Weather {
     calm: Arc<AtomicBool>,
     limps: Arc<Mutex<Option<System>>>,
+    loses: Arc<Mutex<Option<&'static str>>>,
     changes: Arc<AtomicU64>,
 }
 
@@ -67,6 +68,15 @@ impl Weather {
 
     fn limps(&self, system: System) -> bool {
         *self.limps.lock().unwrap_or_else(PoisonError::into_inner) == Some(system)
+    }
+
+    /// This call, and no other, gets no answer.
+    pub(crate) fn lose(&self, call: Option<&'static str>) {
+        *self.loses.lock().unwrap_or_else(PoisonError::into_inner) = call;
+    }
+
+    fn loses(&self, call: &str) -> bool {
+        *self.loses.lock().unwrap_or_else(PoisonError::into_inner) == Some(call)
     }
 
     /// Calls so far that change something, purges aside.
@@ -90,7 +100,7 @@ impl Fates for Ruler {
         let fate = if self.weather.calm.load(Ordering::SeqCst) {
             Fate { before: self.dice.time(0, 3), ..Fate::default() }
         } else {
-            self.stormy(system, reads)
+            self.stormy(system, call.name, reads)
         };
         if !reads {
             // A purge comes when its time has come, however quiet it is.
@@ -105,12 +115,13 @@ impl Fates for Ruler {
 }
 
 impl Ruler {
-    fn stormy(&self, system: System, reads: bool) -> Fate {
+    fn stormy(&self, system: System, call: &str, reads: bool) -> Fate {
         let mut fate = Fate { before: self.dice.time(0, 10), after: self.dice.time(0, 10), mishap: None };
         fate.mishap = match self.dice.below(100) {
             0..=2 => Some(Mishap::Lost),
             3 | 4 if !reads => Some(Mishap::Unheard),
             5 if !reads => Some(Mishap::Failed),
+            _ if self.weather.loses(call) => Some(Mishap::Lost),
             _ => (self.weather.limps(system) && self.dice.percent(40)).then_some(Mishap::Lost),
         };
         // One in four of those that get no answer takes its deadline to find that out.
