@@ -17,10 +17,10 @@ SOAK_KILLS ?= 50
 SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions fuzz/run .ci/run \
 	tests/testbed/bed tests/testbed/init)
 
-# The test binaries that need brokers, Docker or Swarm, and what of them the fast half runs all the same; the long
-# searches of the simulation are not of it.
+# The test binaries that drive brokers, Docker or Swarm: not of the fast half, and neither are the long searches of the
+# simulation.
 WORLD := binary(/^(broker|contract|hosts|live)$$/)
-FAST := (not $(WORLD) & not test(/^(commits|planted)::/)) | (binary(broker) & not test(/^mosquitto::/))
+FAST := not $(WORLD) & not test(/^(commits|planted)::/)
 
 .PHONY: generate help setup setup-check setup-test setup-down images build lint check deny test testbed testbed-down demo demo-down bench fuzz soak clean
 
