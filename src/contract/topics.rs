@@ -165,14 +165,14 @@ pub const TABLE: [Row; 23] = {
             No,
             Pgmoor,
             Some(Document::HostWork),
-            "Work for a host from the one that leads, sealed for it with the fleet's key.",
+            "Work for a host from the one that leads, sealed for it with the fleet's key. Silent while a fleet has one host.",
         ),
         row(
             "hosts/{host}/answers",
             No,
             Pgmoor,
             Some(Document::HostAnswer),
-            "What became of the work of a host, sealed with the fleet's key.",
+            "What became of the work of a host, sealed with the fleet's key. Silent while a fleet has one host.",
         ),
         row(
             "controllers/{controller}/availability",

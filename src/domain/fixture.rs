@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::database::{Accepted, Choose, PASSWORD_BYTES, mint};
 use super::{HostFacts, Hosts, Owner, catalogue, fleet};
+pub(super) use crate::model::fixture::minimal;
 use crate::model::record::StoredSpec;
 use crate::model::role::RoleFlags;
-use crate::model::spec::{
-    ExtensionSpec, ExtraNetwork, ExtraVolume, NodeSpec, PortRequest, Scripts, SwarmOptions, UserSpec,
-};
+use crate::model::spec::{ExtensionSpec, ExtraNetwork, ExtraVolume, PortRequest, Scripts, SwarmOptions, UserSpec};
 use crate::model::{
-    AcceptedSpec, Attributes, Catalogue, DatabaseId, Digest, FleetId, FleetRecord, Graph, HostId, Kind, NodeName,
-    Payload, Record, ResourceId, Secret,
+    AcceptedSpec, Attributes, Catalogue, FleetId, FleetRecord, Graph, HostId, Kind, Payload, Record, ResourceId, Secret,
 };
 
 /// Choices that are the same in every run: bytes that count, ports from 6000.
@@ -74,40 +72,6 @@ pub(super) fn user(name: &str, db_owner: bool) -> UserSpec {
         db_owner,
         flags: RoleFlags { login: true, ..RoleFlags::default() },
         roles: BTreeSet::new(),
-    }
-}
-
-/// The smallest spec.
-pub(super) fn minimal() -> AcceptedSpec {
-    AcceptedSpec {
-        id: DatabaseId::parse("shop").unwrap(),
-        digest: Digest::of_bytes(b"shop"),
-        generation: None,
-        client_token: None,
-        deleted: false,
-        deletion_protection: false,
-        approval: crate::model::spec::Approval::Auto,
-        reconcile: crate::model::spec::Reconcile::Repair,
-        database_name: "shop".to_owned(),
-        template: None,
-        nodes: vec![NodeSpec {
-            name: NodeName::parse("n1").unwrap(),
-            hosts: vec![host()],
-            postgres_version: "17.11".to_owned(),
-            image: "pgmoor/postgres:17.11".to_owned(),
-            port: PortRequest::Unpublished,
-            cpu_millis: None,
-            memory_bytes: 512 << 20,
-            synchronous: crate::model::resource::SynchronousMode::Off,
-            postgresql_conf: BTreeMap::new(),
-            pg_hba: Vec::new(),
-            pg_ident: Vec::new(),
-            swarm: SwarmOptions::default(),
-        }],
-        users: Vec::new(),
-        extensions: BTreeMap::new(),
-        scripts: Scripts::default(),
-        holds_secret: false,
     }
 }
 

@@ -4,6 +4,8 @@
 
 pub mod catalogue;
 pub mod digest;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod graph;
 pub mod health;
 pub mod ids;

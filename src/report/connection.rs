@@ -124,42 +124,14 @@ pub fn instance_summaries(spec: &AcceptedSpec, said: impl Fn(&Topic) -> Option<V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DatabaseId, Digest, NodeName};
+    use crate::model::fixture::minimal;
 
     /// A database without users on hosts `a` and `b`.
     fn on_two(port: PortRequest) -> AcceptedSpec {
-        let hosts = ["a", "b"].map(|host| HostId::parse(host).unwrap());
-        let node = NodeSpec {
-            name: NodeName::parse("n1").unwrap(),
-            hosts: hosts.into(),
-            postgres_version: "17.11".to_owned(),
-            image: "pgmoor/postgres:17.11".to_owned(),
-            port,
-            cpu_millis: None,
-            memory_bytes: 1 << 29,
-            synchronous: crate::model::resource::SynchronousMode::Off,
-            postgresql_conf: BTreeMap::new(),
-            pg_hba: Vec::new(),
-            pg_ident: Vec::new(),
-            swarm: crate::model::spec::SwarmOptions::default(),
-        };
-        AcceptedSpec {
-            id: DatabaseId::parse("shop").unwrap(),
-            digest: Digest::of_bytes(b"shop"),
-            generation: None,
-            client_token: None,
-            deleted: false,
-            deletion_protection: false,
-            approval: crate::model::spec::Approval::Auto,
-            reconcile: crate::model::spec::Reconcile::Repair,
-            database_name: "shop".to_owned(),
-            template: None,
-            nodes: vec![node],
-            users: Vec::new(),
-            extensions: BTreeMap::new(),
-            scripts: crate::model::spec::Scripts::default(),
-            holds_secret: false,
-        }
+        let mut spec = minimal();
+        spec.nodes[0].hosts = ["a", "b"].map(|host| HostId::parse(host).unwrap()).into();
+        spec.nodes[0].port = port;
+        spec
     }
 
     fn told(spec: &AcceptedSpec, primary: Option<usize>) -> Connection {
