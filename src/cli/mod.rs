@@ -10,6 +10,7 @@ mod apply;
 mod approve;
 pub mod args;
 mod ask;
+mod broker;
 mod bundle;
 mod doctor;
 mod error;
@@ -141,6 +142,8 @@ pub async fn run(command: &Command, options: &Options, program: clap::Command, o
         Command::Schema(args) => schema::run(args, out),
         Command::Completions(args) => schema::completions(args, program, out),
         Command::Broker(BrokerCommand::Passwd(args)) => passwd::run(args, out),
+        Command::Broker(BrokerCommand::Acl(args)) => broker::acl(&context, args, out),
+        Command::Broker(BrokerCommand::Bridge(args)) => broker::bridge(&context, args, out),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::access::{self, User};
 use super::asyncapi;
 use super::commands::{FLEET_VERBS, VERBS};
 use super::faults::Code;
@@ -27,6 +28,7 @@ pub fn files() -> Vec<File> {
     files.push(File { path: "schemas/asyncapi.yaml".to_owned(), content: asyncapi::yaml() });
     files.push(File { path: "docs/faults.md".to_owned(), content: faults() });
     files.push(File { path: "docs/topics.md".to_owned(), content: topics() });
+    files.push(File { path: "broker/mosquitto/pgmoor.acl".to_owned(), content: access::list("FLEET", &User::usual()) });
     files
 }
 

@@ -4,6 +4,7 @@
 //! the JSON of the topics. What comes in is either a value of `model` or a list of [`Fault`]s, never something
 //! half-checked. Wire types stay inside: nothing else in pgmoor sees a spec before [`spec::accept`] has.
 
+pub mod access;
 pub mod asyncapi;
 pub mod commands;
 pub mod documents;

@@ -61,11 +61,29 @@ pub struct Row {
     pub publisher: Publisher,
     /// The document on it; none: this build neither reads nor publishes it.
     pub document: Option<Document>,
+    /// Whether it is between daemons of the fleet alone: nobody else has a use for it, and no bridge carries it.
+    pub internal: bool,
     /// What it is for.
     pub description: &'static str,
 }
 
 impl Row {
+    const fn internal(self) -> Self {
+        Self { internal: true, ..self }
+    }
+
+    /// The filter of all its topics in a fleet; of those of one host or controller, where their topic names one.
+    #[must_use]
+    pub fn filter(&self, fleet: &str, own: Option<&str>) -> String {
+        let levels = self.pattern.split('/').map(|level| match (level, own) {
+            ("{host}" | "{controller}", Some(own)) => own,
+            (id, _) if id.starts_with('{') => "+",
+            (word, _) => word,
+        });
+        let below = levels.collect::<Vec<_>>().join("/");
+        if self.in_fleet { format!("{ROOT}/{fleet}/{below}") } else { format!("{ROOT}/{below}") }
+    }
+
     /// The whole topic with its ids in braces, for documents.
     #[must_use]
     pub fn address(&self) -> String {
@@ -88,7 +106,7 @@ const fn row(
     document: Option<Document>,
     description: &'static str,
 ) -> Row {
-    Row { pattern, in_fleet: true, retained, publisher, document, description }
+    Row { pattern, in_fleet: true, retained, publisher, document, internal: false, description }
 }
 
 /// Every topic of the contract.
@@ -166,14 +184,16 @@ pub const TABLE: [Row; 23] = {
             Pgmoor,
             Some(Document::HostWork),
             "Work for a host from the one that leads, sealed for it with the fleet's key. Silent while a fleet has one host.",
-        ),
+        )
+        .internal(),
         row(
             "hosts/{host}/answers",
             No,
             Pgmoor,
             Some(Document::HostAnswer),
             "What became of the work of a host, sealed with the fleet's key. Silent while a fleet has one host.",
-        ),
+        )
+        .internal(),
         row(
             "controllers/{controller}/availability",
             Will,
@@ -187,14 +207,16 @@ pub const TABLE: [Row; 23] = {
             Pgmoor,
             Some(Document::SyncMarker),
             "Markers by which a controller knows that a resync came through.",
-        ),
+        )
+        .internal(),
         row(
             "controllers/{controller}/probe/{number}",
             Expires,
             Pgmoor,
             Some(Document::SyncMarker),
             "Markers by which a controller learns how much of a replay the broker cuts off; removed again at once.",
-        ),
+        )
+        .internal(),
         row(
             "inventory",
             Yes,
@@ -222,6 +244,7 @@ pub const TABLE: [Row; 23] = {
             retained: Yes,
             publisher: Pgmoor,
             document: Some(Document::JsonSchema),
+            internal: false,
             description: "The JSON Schemas of all documents, so that tools find them.",
         },
     ]
