@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acks::Acks;
 use crate::dice::Dice;
+use crate::guarded::Guarded;
 use crate::planted::Plant;
+use crate::showing::Showing;
 use crate::trace::Trace;
 
 /// How a broker comes back.
@@ -205,34 +207,6 @@ impl State {
     }
 }
 
-/// The state of a link, shown to each listener by a channel of its own: tokio wakes the listeners of one channel in an
-/// order of chance, which no seed decides.
-#[derive(Clone, Default)]
-struct Showing(Arc<Mutex<Shown>>);
-
-#[derive(Default)]
-struct Shown {
-    last: Option<LinkState>,
-    listeners: Vec<watch::Sender<LinkState>>,
-}
-
-impl Showing {
-    fn show(&self, state: LinkState) {
-        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.listeners.retain(|listener| !listener.is_closed());
-        shown.listeners.iter().for_each(|listener| drop(listener.send_replace(state.clone())));
-        shown.last = Some(state);
-    }
-
-    fn listen(&self) -> watch::Receiver<LinkState> {
-        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (sender, receiver) = watch::channel(shown.last.clone().unwrap_or(LinkState::Connecting));
-        shown.listeners.retain(|listener| !listener.is_closed());
-        shown.listeners.push(sender);
-        receiver
-    }
-}
-
 /// Both links of one daemon.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -242,14 +216,15 @@ pub(crate) struct Link {
     seen: Arc<Mutex<BTreeSet<DatabaseId>>>,
     will: (String, Vec<u8>),
     acks: Acks,
+    guarded: Guarded,
     plant: Plant,
 }
 
 impl Link {
     /// Not connected yet. `will`: what the broker publishes when it loses this daemon.
-    pub(crate) fn new(broker: Broker, will: (String, Vec<u8>), acks: Acks, plant: Plant) -> Self {
+    pub(crate) fn new(broker: Broker, will: (String, Vec<u8>), acks: Acks, guarded: Guarded, plant: Plant) -> Self {
         let (inward, outward) = (Showing::default(), Showing::default());
-        Self { broker, inward, outward, seen: Arc::default(), will, acks, plant }
+        Self { broker, inward, outward, seen: Arc::default(), will, acks, guarded, plant }
     }
 
     /// Connects, delivers, and connects again, until `stop`.
@@ -320,6 +295,7 @@ impl Link {
                 state.session.iter_mut().for_each(|session| session.rotate_right(usize::from(!session.is_empty())));
             }
         }
+        self.guarded.replay(state.retained.keys());
         drop(state);
         broker.trace.say(format!("link {epoch} is up, session present: {session_present}"));
         let connected = LinkState::Connected { epoch, session_present };

@@ -26,6 +26,7 @@ use crate::broker::{Broker, Link};
 use crate::clock::{JumpingClock, START_MS};
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::guarded::Guarded;
 use crate::invariants::{Breaches, Invariant};
 use crate::planted::{self, Plant};
 use crate::trace::Trace;
@@ -248,9 +249,10 @@ impl Site {
             random: self.random.clone(),
         };
         let acks = Acks::new(base.fleet.clone(), self.disk.clone(), self.breaches.clone());
-        let link = Link::new(self.broker.clone(), will, acks, self.plant);
         let (sender, deliveries) = mpsc::channel(256);
         let mut supervisor = Supervisor::new(supervisor::Options::default(), base.clock.clone(), base.random.clone());
+        let guarded = Guarded::start(&mut supervisor, &base.fleet, &base.store, &base.clock);
+        let link = Link::new(self.broker.clone(), will, acks, guarded, self.plant);
         let lines = Lines {
             inward: Arc::new(link.clone()),
             deliveries,

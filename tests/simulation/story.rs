@@ -258,10 +258,12 @@ impl Story {
         }
         self.rewound |= memory == Memory::Older;
         if memory == Memory::Older {
-            // What was said of a database before the one that is there now began (docs/open-points.md).
             let (broker, words) = (self.site.broker.clone(), self.site.words.clone());
             self.forget(|database, topic| {
-                broker.saved(topic).is_some_and(|saved| words.of(database).is_forgotten(&saved))
+                let (saved, wish) = (broker.saved(topic).unwrap_or_default(), words.of(database));
+                // What was said before the database that is there now began (docs/open-points.md); and a refused spec of
+                // which the broker knows nothing any more: then the verdict is about the one before it.
+                wish.is_forgotten(&saved) || matches!(&wish.word, Some(Word::Bad(bad)) if bad.as_bytes() != saved)
             });
         }
         self.site.broker.down(memory);
