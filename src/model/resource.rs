@@ -238,6 +238,8 @@ pub enum Attributes {
         name: String,
         /// Whether it has run (desired: true).
         done: bool,
+        /// The digest of its statements; observed: of those that ran. It never runs again, so the two may differ.
+        statements: Digest,
     },
 }
 

@@ -14,7 +14,7 @@ use super::judge;
 use super::ledger::StoreLedger;
 use super::place::Place;
 use super::service::Shared;
-use super::tell::{self, Carried, Drift, Phase, Told, View};
+use super::tell::{self, Carried, Phase, Seen, Told, View};
 use crate::contract::documents::Time;
 use crate::domain::{database, fleet};
 use crate::execute::{Ended, refresh};
@@ -26,6 +26,7 @@ use crate::plan::check::check;
 use crate::plan::drift::Memory;
 use crate::plan::halt::Halt;
 use crate::plan::{Held, Input, Outcome, Plan, Stage, Step, downtime, plan};
+use crate::report;
 use crate::report::work::Work;
 use crate::runtime::chain::chain;
 use crate::store::{Approvals as _, History as _, OutcomeRow, Rows as _};
@@ -169,7 +170,7 @@ impl Pass {
             shared.store.write(move |writer| writer.put_drift(&key, &kept)).await?;
         }
         let plan = Plan::empty(scope.clone());
-        let drift = Drift { asks_for_more: memory.asks_for_more(desired, &plan), ..Drift::default() };
+        let seen = Seen { asks_for_more: memory.asks_for_more(desired, &plan), ..Seen::default() };
         let approval = &Decision::of(shared, view, &plan, desired)?;
         let (outcomes, work) = (BTreeMap::new(), Work::default());
         let phase = Phase::Planned {
@@ -178,7 +179,7 @@ impl Pass {
             held: &[],
             work: &work,
             approval,
-            drift: &drift,
+            seen: &seen,
             told: Told::First,
         };
         tell::status(shared, view, &phase).await?;
@@ -227,11 +228,12 @@ impl Pass {
         self.keep_decision((scope, desired, &observed), &rows, (&plan, stage.as_ref(), &held), view);
         let board = &self.place.board;
         board.keep_only(stage.as_ref());
-        let drift = Drift {
-            conditions: drift::conditions(&memory, now_ms),
-            asks_for_more: memory.asks_for_more(desired, &plan),
-        };
-        let database = view.zip(approval.as_ref()).map(|(view, approval)| (view, approval, &drift));
+        let changed = view.and_then(|View { id, .. }| {
+            report::scripts::condition(desired, &observed, || tell::last_status(shared, id))
+        });
+        let conditions = drift::conditions(&memory, now_ms).into_iter().chain(changed).collect();
+        let seen = Seen { conditions, asks_for_more: memory.asks_for_more(desired, &plan) };
+        let database = view.zip(approval.as_ref()).map(|(view, approval)| (view, approval, &seen));
         let carried = Carried { scope, database, plan: &plan, held: &held, board };
         carried.tell(shared, Told::First).await?;
         if plan.is_empty() {

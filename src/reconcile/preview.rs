@@ -123,6 +123,7 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
     let disruptions = Disruptions::of(&plan, &desired);
     let state = approval::state(spec.approval, &disruptions, approval.given.as_ref());
     let now = Time::from_ms(shared.world.clock.now_ms());
+    notes.extend(report::scripts::notes(&desired, &observed));
     let document = report::proposed_plan_document(id, &plan, &record, now);
     let document = report::with_interruptions(document, &disruptions, &downtimes, state);
     let guesses = record.ports.iter().filter(|(instance, _)| !chosen_before.contains_key(*instance));

@@ -54,14 +54,14 @@ pub(super) enum Phase<'a> {
         held: &'a [Held],
         work: &'a Work,
         approval: &'a Decision,
-        drift: &'a Drift,
+        seen: &'a Seen,
         told: Told,
     },
 }
 
-/// What is to be said about drift.
+/// What is to be said of what was seen: what drifted, and which scripts were changed after they ran.
 #[derive(Debug, Default)]
-pub(super) struct Drift {
+pub(super) struct Seen {
     pub(super) conditions: Vec<Found>,
     /// Whether the spec asks for what was not done yet, apart from repairs.
     pub(super) asks_for_more: bool,
@@ -85,8 +85,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Carried<'a> {
     pub(super) scope: &'a Scope,
-    /// The database, whether what the plan interrupts may be, and what drifted; none for the fleet.
-    pub(super) database: Option<(&'a View, &'a Decision, &'a Drift)>,
+    /// The database, whether what the plan interrupts may be, and what was seen; none for the fleet.
+    pub(super) database: Option<(&'a View, &'a Decision, &'a Seen)>,
     pub(super) plan: &'a Plan,
     pub(super) held: &'a [Held],
     pub(super) board: &'a Board,
@@ -97,11 +97,11 @@ impl Carried<'_> {
     pub(super) async fn tell(&self, shared: &Shared, told: Told) -> Result<(), Error> {
         let outcomes = shared.store.read(|reader| reader.outcomes(self.scope))?;
         let work = self.board.work();
-        let Some((view, approval, drift)) = self.database else {
+        let Some((view, approval, seen)) = self.database else {
             return fleet::tell(shared, self.plan, &outcomes, &work).await;
         };
         let (plan, held) = (self.plan, self.held);
-        let phase = Phase::Planned { plan, outcomes: &outcomes, held, work: &work, approval, drift, told };
+        let phase = Phase::Planned { plan, outcomes: &outcomes, held, work: &work, approval, seen, told };
         status(shared, view, &phase).await
     }
 
@@ -136,7 +136,7 @@ impl Carried<'_> {
 pub(super) async fn status(shared: &Shared, view: &View, phase: &Phase<'_>) -> Result<(), Error> {
     let now = Time::from_ms(shared.world.clock.now_ms());
     let topic = Topic::Status(view.id.clone());
-    let before: Option<Status> = last_said(shared, &topic);
+    let before = last_status(shared, &view.id);
     let status = compose(shared, view, phase, before.as_ref(), now);
     let deleted = status.state == State::Deleted;
     let mut messages = Vec::new();
@@ -228,6 +228,11 @@ fn hands_off(view: &View, plan: &Plan) -> Option<&'static str> {
     }
 }
 
+/// How a database was last said to stand.
+pub(super) fn last_status(shared: &Shared, id: &DatabaseId) -> Option<Status> {
+    last_said(shared, &Topic::Status(id.clone()))
+}
+
 fn last_said<T: DeserializeOwned>(shared: &Shared, topic: &Topic) -> Option<T> {
     let said = shared.store.read(|reader| reader.last_said(&topic.to_string(&shared.world.fleet)));
     said.ok().flatten().and_then(|message| serde_json::from_slice(&message.payload).ok())
@@ -244,10 +249,10 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
     let etcd_members = shared.world.record.etcd_members.len();
     found.extend(living(view).and_then(|(spec, _)| report::failover::condition(spec, etcd_members)));
     let mut asks_for_more = false;
-    if let Phase::Planned { approval, drift, .. } = phase {
+    if let Phase::Planned { approval, seen, .. } = phase {
         found.extend(approval.condition());
-        found.extend(drift.conditions.iter().cloned());
-        asks_for_more = drift.asks_for_more;
+        found.extend(seen.conditions.iter().cloned());
+        asks_for_more = seen.asks_for_more;
     }
     let phase = match phase {
         Phase::Nothing => status::Phase::Nothing,

@@ -28,7 +28,8 @@ pub struct PlanDoc {
     /// Whether a person must approve of the interruptions, and the digest that names exactly these.
     #[serde(default)]
     pub approval: PlanApproval,
-    /// What only shows when it is applied: a port that is chosen then, an image that is pulled then.
+    /// What only shows when it is applied (a port that is chosen then, an image that is pulled then), and what is not
+    /// applied at all: a script that ran already with other statements.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<PlanNote>,
     /// The stages: one after another, with a new look at the world between them.

@@ -157,6 +157,8 @@ pub enum ConditionType {
     DeletionHeld,
     /// A node has replicas, and still nobody takes over by itself when its primary's host is lost.
     NoAutomaticFailover,
+    /// A script of the spec ran with other statements than it has now. It runs once, so the new ones are not run.
+    ScriptChanged,
 }
 
 /// Whether a condition holds.

@@ -78,7 +78,8 @@ pub struct ExtraNetworkSpec {
 }
 
 /// Statements that run once, each list in one transaction, as the superuser `pgmoor`: what they make is its own until they
-/// give it away (`ALTER TABLE … OWNER TO …`).
+/// give it away (`ALTER TABLE … OWNER TO …`). A list that ran is not run again when it is changed: the condition
+/// `ScriptChanged` says so.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScriptsSpec {

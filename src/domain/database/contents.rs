@@ -10,7 +10,7 @@ use crate::domain::describe::{Draft, Drafts};
 use crate::domain::{Error, layout};
 use crate::model::role::RoleAttributes;
 use crate::model::spec::{NodeSpec, UserSpec};
-use crate::model::{Attributes, Executor, Kind, Payload, ResourceId};
+use crate::model::{Attributes, Digest, Executor, Kind, Payload, ResourceId};
 
 /// The database that `initdb` makes, in which `post_init` runs.
 const MAINTENANCE_DATABASE: &str = "postgres";
@@ -103,6 +103,8 @@ fn roles<'a>(
 }
 
 fn script(name: &str, database: &str, statements: &[String], executor: Executor) -> Draft {
-    let attributes = Attributes::Script { database: database.to_owned(), name: name.to_owned(), done: true };
-    Draft::new(Kind::Script, name, executor, attributes).carrying(Payload::Statements(statements.to_vec()))
+    let (database, digest) = (database.to_owned(), Digest::of(&statements));
+    let attributes = Attributes::Script { database, name: name.to_owned(), done: true, statements: digest };
+    let draft = Draft::new(Kind::Script, name, executor, attributes).may_differ(Some("/statements"));
+    draft.carrying(Payload::Statements(statements.to_vec()))
 }

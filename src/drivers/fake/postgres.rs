@@ -12,8 +12,8 @@ use super::instance::{Instance, Server};
 use super::state::State;
 use crate::drivers::postgres::{DatabaseSeen, ExtensionSeen, Postgres, RoleSeen, ServerSeen};
 use crate::drivers::{Endpoint, Result};
-use crate::model::Secret;
 use crate::model::role::RoleAttributes;
+use crate::model::{Digest, Secret};
 
 /// Port of Postgres in the container.
 const PORT: u16 = 5432;
@@ -286,10 +286,11 @@ impl Postgres for World {
         .await
     }
 
-    async fn scripts_done(&self, at: &Endpoint, database: &str) -> Result<Vec<String>> {
+    async fn scripts_done(&self, at: &Endpoint, database: &str) -> Result<BTreeMap<String, Digest>> {
         let about = format!("list scripts of {database} on {}", at.server_name);
         self.call(System::Postgres, "postgres.scripts_done", about, |state| {
-            Ok(state.database_at(at, database)?.scripts.keys().cloned().collect())
+            let done = &state.database_at(at, database)?.scripts;
+            Ok(done.iter().map(|(name, statements)| (name.clone(), Digest::of(statements))).collect())
         })
         .await
     }

@@ -20,8 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 
 use super::{Endpoint, Result};
-use crate::model::Secret;
 use crate::model::role::RoleAttributes;
+use crate::model::{Digest, Secret};
 
 /// What a running server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,8 +111,8 @@ pub trait Postgres: Send + Sync {
     /// Drops an extension, never with what depends on it.
     async fn drop_extension(&self, at: &Endpoint, database: &str, name: &str) -> Result<()>;
 
-    /// The names of scripts that have run in a database.
-    async fn scripts_done(&self, at: &Endpoint, database: &str) -> Result<Vec<String>>;
+    /// The scripts that have run in a database, each with the digest of the statements that ran.
+    async fn scripts_done(&self, at: &Endpoint, database: &str) -> Result<BTreeMap<String, Digest>>;
     /// Runs the statements and remembers it, in one transaction. Does nothing when they have run.
     async fn run_script(&self, at: &Endpoint, database: &str, name: &str, statements: &[String]) -> Result<()>;
 }

@@ -4,8 +4,10 @@
 //! at the same time waits for the first; and each statement runs inside PL/pgSQL, which refuses `COMMIT` and `ROLLBACK`,
 //! so none can cut the transaction in two.
 
-use tokio_postgres::Transaction;
+use std::collections::BTreeMap;
+
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+use tokio_postgres::{Row, Transaction};
 
 use super::own::{self, Table};
 use super::quote::literal;
@@ -13,16 +15,20 @@ use super::session::{Act, Path, Session, map, words};
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::Digest;
 
-pub(super) async fn done(at: &Endpoint, database: &str, act: &Act) -> Result<Vec<String>> {
+pub(super) async fn done(at: &Endpoint, database: &str, act: &Act) -> Result<BTreeMap<String, Digest>> {
     let session = Session::open(at, database, Path::Catalog, act).await?;
     if !own::is_there(&session.client, Table::Scripts, act).await? {
         session.close().await;
-        return Ok(Vec::new());
+        return Ok(BTreeMap::new());
     }
-    let rows = session.client.query("SELECT name FROM pgmoor.scripts ORDER BY name", &[]).await;
+    let rows = session.client.query("SELECT name, digest FROM pgmoor.scripts", &[]).await;
     let rows = rows.map_err(|error| map(act, &error))?;
     session.close().await;
-    rows.iter().map(|row| row.try_get(0).map_err(|error| map(act, &error))).collect()
+    rows.iter().map(|row| one_done(row).map_err(|error| map(act, &error))).collect()
+}
+
+fn one_done(row: &Row) -> std::result::Result<(String, Digest), tokio_postgres::Error> {
+    Ok((row.try_get(0)?, Digest::from_text(row.try_get(1)?)))
 }
 
 pub(super) async fn run(at: &Endpoint, database: &str, name: &str, statements: &[String], act: &Act) -> Result<()> {

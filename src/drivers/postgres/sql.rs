@@ -11,8 +11,8 @@ use super::quote::identifier;
 use super::session::{Act, MAINTENANCE, Path, Session, map};
 use super::{DatabaseSeen, ExtensionSeen, Postgres, RoleSeen, ServerSeen, extensions, roles, scripts, server};
 use crate::drivers::{Endpoint, Error, Result};
-use crate::model::Secret;
 use crate::model::role::RoleAttributes;
+use crate::model::{Digest, Secret};
 
 /// How long a look may take.
 const LOOK_DEADLINE: Duration = Duration::from_secs(15);
@@ -130,7 +130,7 @@ impl Postgres for Sql {
         act.run(extensions::drop_extension(at, database, name, &act)).await
     }
 
-    async fn scripts_done(&self, at: &Endpoint, database: &str) -> Result<Vec<String>> {
+    async fn scripts_done(&self, at: &Endpoint, database: &str) -> Result<BTreeMap<String, Digest>> {
         let act = Act::new(LOOK_DEADLINE, format!("look at the scripts that ran in {database} of {}", at.server_name));
         act.run(scripts::done(at, database, &act)).await
     }

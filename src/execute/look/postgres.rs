@@ -244,8 +244,12 @@ async fn scripts(
 ) -> Result<()> {
     for resource in wanted {
         let Attributes::Script { database, name, .. } = &resource.attributes else { continue };
-        if exists(database) && world.drivers.postgres.scripts_done(at, database).await?.contains(name) {
-            let attributes = Attributes::Script { database: database.clone(), name: name.clone(), done: true };
+        if !exists(database) {
+            continue;
+        }
+        if let Some(statements) = world.drivers.postgres.scripts_done(at, database).await?.remove(name) {
+            let (database, name) = (database.clone(), name.clone());
+            let attributes = Attributes::Script { database, name, done: true, statements };
             seen.insert(resource.id.clone(), present(attributes));
         }
     }

@@ -5,4 +5,5 @@ mod gone;
 mod hands_off;
 mod lead;
 mod lost;
+mod scripts;
 mod site;

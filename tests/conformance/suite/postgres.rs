@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use pgmoor::domain::{catalogue, layout};
 use pgmoor::drivers::Endpoint;
 use pgmoor::drivers::postgres::{Postgres, RoleSeen};
-use pgmoor::model::Secret;
 use pgmoor::model::role::{RoleAttributes, RoleFlags};
+use pgmoor::model::{Digest, Secret};
 
 use super::site::{Shop, Site};
 use super::{Bench, is_failed, is_not_found, until};
@@ -155,17 +155,19 @@ async fn extensions(postgres: &dyn Postgres, at: &Endpoint) {
 
 async fn scripts(postgres: &dyn Postgres, at: &Endpoint) {
     let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
-    assert_eq!(postgres.scripts_done(at, "shop").await, Ok(Vec::new()));
+    assert_eq!(postgres.scripts_done(at, "shop").await, Ok(BTreeMap::new()));
     let broken = lines(&["CREATE TABLE tried (id int)", "SELECT 1/0"]);
     let failed = postgres.run_script(at, "shop", "post_database_create", &broken).await;
     assert!(is_failed(&failed), "{failed:?}");
-    assert_eq!(postgres.scripts_done(at, "shop").await, Ok(Vec::new()));
+    assert_eq!(postgres.scripts_done(at, "shop").await, Ok(BTreeMap::new()));
     let mended = lines(&["CREATE TABLE tried (id int)", "INSERT INTO tried VALUES (1)"]);
-    for _ in 0..2 {
-        postgres.run_script(at, "shop", "post_database_create", &mended).await.unwrap();
-        assert_eq!(postgres.scripts_done(at, "shop").await, Ok(vec!["post_database_create".to_owned()]));
+    let other = lines(&["INSERT INTO tried VALUES (2)"]);
+    for statements in [&mended, &other] {
+        postgres.run_script(at, "shop", "post_database_create", statements).await.unwrap();
+        let done = BTreeMap::from([("post_database_create".to_owned(), Digest::of(&mended))]);
+        assert_eq!(postgres.scripts_done(at, "shop").await, Ok(done), "what ran is remembered, and nothing else runs");
     }
-    assert_eq!(postgres.scripts_done(at, "postgres").await, Ok(Vec::new()), "each database remembers its own");
+    assert_eq!(postgres.scripts_done(at, "postgres").await, Ok(BTreeMap::new()), "each database remembers its own");
 }
 
 /// A service that is removed and made again once its container is gone serves the same data.
@@ -192,7 +194,8 @@ pub(crate) async fn data_outlives_its_container(bench: &impl Bench) {
     let after = drivers.postgres.server(&shop.postgres).await.unwrap();
     assert!(after.started_ms > before.started_ms);
     assert_eq!(after.config, before.config);
-    assert_eq!(drivers.postgres.scripts_done(&shop.postgres, "shop").await, Ok(vec!["once".to_owned()]));
+    let done = drivers.postgres.scripts_done(&shop.postgres, "shop").await.unwrap();
+    assert_eq!(done.into_keys().collect::<Vec<_>>(), ["once"]);
     let app = seen(&*drivers.postgres, &shop.postgres, "app", "the password").await.unwrap();
     assert!(app.managed && app.attributes.password_matches);
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pgmoor::drivers::patroni::{Patroni, Rest};
 use pgmoor::drivers::postgres::{Postgres, RoleSeen, Sql};
 use pgmoor::drivers::{Endpoint, Error, certificates};
-use pgmoor::model::Secret;
 use pgmoor::model::role::{RoleAttributes, RoleFlags};
+use pgmoor::model::{Digest, Secret};
 
 use super::container::{Container, Pki, pki, until};
 
@@ -293,12 +293,13 @@ async fn extensions(instance: &Instance, sql: &Sql) {
 async fn scripts(instance: &Instance, sql: &Sql) {
     let at = &instance.sql;
     let statements = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    assert_eq!(sql.scripts_done(at, "shop").await.unwrap(), [""; 0]);
+    assert_eq!(sql.scripts_done(at, "shop").await.unwrap(), BTreeMap::new());
     let good = statements(&["CREATE TABLE once (x text)", "INSERT INTO once VALUES ('it''s \\ $$'); SELECT 1"]);
     for _ in 0..2 {
         sql.run_script(at, "shop", "post_init", &good).await.unwrap();
     }
-    assert_eq!(sql.scripts_done(at, "shop").await.unwrap(), ["post_init"]);
+    let done = BTreeMap::from([("post_init".to_owned(), Digest::of(&good))]);
+    assert_eq!(sql.scripts_done(at, "shop").await.unwrap(), done);
     let count = ["psql", "-qAtU", "pgmoor", "-d", "shop", "-c", "SELECT string_agg(x, '|') FROM once"];
     assert_eq!(instance.postgres.exec(&count).1, "it's \\ $$", "it ran once");
     for (name, bad, says) in [
@@ -312,7 +313,7 @@ async fn scripts(instance: &Instance, sql: &Sql) {
         assert!(text.contains(says) && !text.contains("pass-word"), "{text}");
     }
     assert_eq!(instance.postgres.exec(&count).1, "it's \\ $$", "nothing of what failed stays");
-    assert_eq!(sql.scripts_done(at, "shop").await.unwrap(), ["post_init"]);
+    assert_eq!(sql.scripts_done(at, "shop").await.unwrap(), done);
 
     // A schema of that name which a user made is neither read nor written.
     sql.put_database(at, "planted", "heir").await.unwrap();
@@ -320,7 +321,7 @@ async fn scripts(instance: &Instance, sql: &Sql) {
                  INSERT INTO pgmoor.scripts VALUES ('post_init', '')";
     let (planted, text) = instance.postgres.exec(&["psql", "-qU", "pgmoor", "-d", "planted", "-c", plant]);
     assert!(planted, "{text}");
-    assert_eq!(sql.scripts_done(at, "planted").await.unwrap(), [""; 0]);
+    assert_eq!(sql.scripts_done(at, "planted").await.unwrap(), BTreeMap::new());
     let error = sql.run_script(at, "planted", "post_init", &good).await.unwrap_err();
     assert!(error.to_string().contains("belongs to heir"), "{error}");
 }

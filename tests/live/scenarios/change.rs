@@ -72,7 +72,14 @@ fn contents(site: &Site) {
     site.apply("shop", &spec);
     assert_eq!(site.psql_as("shop", "clerk", "SELECT x FROM kept").as_deref(), Ok("7"));
     assert_eq!(site.psql("shop", "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"), "1");
-    site.apply("shop", &shop("17.11", &with.replace(r#""extensions": ["vector"],"#, "")));
+    let without = with.replace(r#""extensions": ["vector"],"#, "");
+    site.apply("shop", &shop("17.11", &without.replace("scripted (x int)", "scripted (y int)")));
+    let changed = |status: &serde_json::Value| status.to_string().contains("\"ScriptChanged\"");
+    site.daemon.wait_status(&site.id("shop"), "a changed script is told", changed);
+    let column = "SELECT attname FROM pg_attribute WHERE attrelid = 'scripted'::regclass AND attnum = 1";
+    assert_eq!(site.psql("shop", column), "x", "and not run");
+    site.apply("shop", &shop("17.11", &without));
+    site.daemon.wait_status(&site.id("shop"), "the spec has what ran", |status| !changed(status));
     assert!(site.psql_as("shop", "clerk", "SELECT 1").is_err(), "a user who left the spec is gone");
     assert_eq!(site.psql("shop", "SELECT count(*) FROM pg_roles WHERE rolname = 'clerk'"), "0");
     assert_eq!(site.psql("shop", "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"), "0");
