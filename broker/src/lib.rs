@@ -84,7 +84,7 @@ mod wire;
 pub use error::Error;
 pub use front::{Broker, PrivateAccess};
 pub use options::{Options, TlsFiles};
-pub use passwords::{PasswordFile, password_line};
+pub use passwords::{PasswordFile, drawn_password_line, password_line};
 
 /// The `tracing` filter directive that silences the engine, which reports every
 /// dropped client as an error; the front reports what matters itself.

@@ -1,5 +1,7 @@
 //! What can be typed: one struct for each subcommand. What they mean for the world stands in the other files.
 
+mod broker;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +9,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-use crate::model::{DatabaseId, HostId};
+pub use broker::{Bridge, BrokerCommand, BrokerInit, BrokerUsers, Passwd};
+
+use crate::model::DatabaseId;
 
 /// How answers look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -396,69 +400,6 @@ pub struct Completions {
     pub shell: Shell,
 }
 
-/// `pgmoor broker`
-#[derive(Debug, Clone, Subcommand)]
-pub enum BrokerCommand {
-    /// Make the line of the embedded broker's password file for a user; the password is asked for, or read from standard input
-    Passwd(Passwd),
-    /// Print mosquitto's access list for the fleet (--fleet): who may read and write which topics
-    Acl(BrokerUsers),
-    /// Print the lines of a mosquitto at a site that connect it to a central broker: specs come down, reports go up
-    Bridge(Bridge),
-}
-
-/// The users of a broker, by what they are to the fleet. With client certificates, their common names.
-#[derive(Debug, Clone, Default, Args)]
-pub struct BrokerUsers {
-    /// A user who says what shall be: the fleet tool, a person; may stand several times, as all of these [without any
-    /// user: publisher, controller, watcher]
-    #[arg(long = "publisher", value_name = "USER", value_parser = user_name)]
-    pub publishers: Vec<String>,
-    /// The user that pgmoor is on every host
-    #[arg(long = "controller", value_name = "USER", value_parser = user_name)]
-    pub controllers: Vec<String>,
-    /// A host whose pgmoor logs in with the host's id, and may write about no other
-    #[arg(long = "host-user", value_name = "HOST")]
-    pub hosts: Vec<HostId>,
-    /// A user who reads
-    #[arg(long = "watcher", value_name = "USER", value_parser = user_name)]
-    pub watchers: Vec<String>,
-    /// On a central broker: the user that a site's broker is
-    #[arg(long = "site", value_name = "USER", value_parser = user_name)]
-    pub sites: Vec<String>,
-}
-
-/// `pgmoor broker bridge`
-#[derive(Debug, Clone, Args)]
-pub struct Bridge {
-    /// The central broker, as mosquitto reads it: HOST:PORT
-    #[arg(value_name = "HOST:PORT")]
-    pub address: String,
-    /// The user that the site is there (`pgmoor broker acl --site USER`), and the bridge's name
-    #[arg(value_name = "USER", value_parser = user_name)]
-    pub user: String,
-}
-
-/// A name that stands in a line of an access list and of a password file as it is.
-fn user_name(text: &str) -> Result<String, String> {
-    let wrong = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '+' | '#' | '/');
-    if text.is_empty() || text.contains(wrong) {
-        return Err("a name without spaces, `:`, `/`, `+` and `#`".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// `pgmoor broker passwd`
-#[derive(Debug, Clone, Args)]
-pub struct Passwd {
-    /// The user's name at the broker
-    #[arg(value_name = "USER")]
-    pub user: String,
-    /// Put the line into this file, in the place of the user's old one, instead of printing it
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: Option<PathBuf>,
-}
-
 /// The longest that anything waits: a day. What takes longer is not waited for at a terminal.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -482,14 +423,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_users_fit_into_the_files_of_a_broker() {
-        assert_eq!(user_name("fleet-tool@example"), Ok("fleet-tool@example".to_owned()));
-        for text in ["", "a b", "a:b", "a\ntopic #", "+", "a/b", "#"] {
-            assert!(user_name(text).is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn durations_are_read() {

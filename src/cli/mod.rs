@@ -144,6 +144,7 @@ pub async fn run(command: &Command, options: &Options, program: clap::Command, o
         Command::Broker(BrokerCommand::Passwd(args)) => passwd::run(args, out),
         Command::Broker(BrokerCommand::Acl(args)) => broker::acl(&context, args, out),
         Command::Broker(BrokerCommand::Bridge(args)) => broker::bridge(&context, args, out),
+        Command::Broker(BrokerCommand::Init(args)) => broker::init::run(&context, args, out),
     }
 }
 

@@ -149,12 +149,15 @@ impl Running {
     }
 }
 
-fn spawn(configuration: &str) -> Process {
-    // Debian keeps it where only root's PATH looks.
+/// Where mosquitto is: Debian keeps it where only root's PATH looks.
+pub(crate) fn mosquitto_program() -> &'static str {
     let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
     let program = program.into_iter().find(|path| Path::new(path).exists());
-    let program = program.expect("mosquitto is not installed: apt-get install mosquitto");
-    let mut command = Command::new(program);
+    program.expect("mosquitto is not installed: apt-get install mosquitto")
+}
+
+fn spawn(configuration: &str) -> Process {
+    let mut command = Command::new(mosquitto_program());
     command.args(["-c", configuration]).stdout(Stdio::null()).stderr(Stdio::null());
     Process::Mosquitto(command.spawn().unwrap())
 }

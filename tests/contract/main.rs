@@ -4,6 +4,7 @@
 //! mosquitto with its defaults. Network traffic stays on loopback; every broker is ended with its test.
 #![cfg(test)]
 
+mod access;
 mod brokers;
 mod hosts;
 mod inbound;

@@ -12,5 +12,6 @@ mod kill;
 mod kills;
 mod secrets;
 mod site;
+mod stack;
 
 use site::Site;

@@ -1,8 +1,11 @@
-//! `broker acl` and `broker bridge`: what a mosquitto is told about a fleet.
+//! `broker acl`, `broker bridge` and `broker init`: what a mosquitto is told about a fleet.
+
+pub(super) mod init;
 
 use super::args::{Bridge, BrokerUsers};
 use super::{Context, Error, Exit, Out};
 use crate::contract::access::{self, Role, User};
+use crate::model::Secret;
 
 pub(super) fn acl(context: &Context<'_>, args: &BrokerUsers, out: &mut Out) -> Result<Exit, Error> {
     out.text(&access::list(context.options.fleet.as_str(), &users(args)))?;
@@ -10,7 +13,14 @@ pub(super) fn acl(context: &Context<'_>, args: &BrokerUsers, out: &mut Out) -> R
 }
 
 pub(super) fn bridge(context: &Context<'_>, args: &Bridge, out: &mut Out) -> Result<Exit, Error> {
-    out.text(&connection(context.options.fleet.as_str(), &args.address, &args.user))?;
+    let password = match &args.password_file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            Some(Secret::new(text.map_err(|source| Error::ReadFile { path: path.clone(), source })?.trim_end()))
+        }
+    };
+    out.text(&connection(context.options.fleet.as_str(), args, password.as_ref()))?;
     Ok(Exit::Done)
 }
 
@@ -30,22 +40,24 @@ pub(super) fn users(args: &BrokerUsers) -> Vec<User> {
 }
 
 /// A bridge that loses nothing while the line is cut: both brokers keep a session for it, and what waits is not bounded by
-/// mosquitto's default. MQTT 5, so that the properties of requests and answers pass.
-fn connection(fleet: &str, address: &str, user: &str) -> String {
+/// mosquitto's default. MQTT 5, so that the properties of requests and answers pass; always TLS, since it leaves the site.
+fn connection(fleet: &str, args: &Bridge, password: Option<&Secret>) -> String {
+    let Bridge { address, user, .. } = args;
+    let proof = match password {
+        Some(password) => format!("remote_username {user}\nremote_password {}", password.expose()),
+        None => "bridge_certfile /etc/mosquitto/certs/central-client.crt\n\
+                 bridge_keyfile /etc/mosquitto/certs/central-client.key"
+            .to_owned(),
+    };
     format!(
         "# The bridge of fleet {fleet} to its central broker, as `pgmoor broker bridge` writes it.\n\
          connection {user}\n\
          address {address}\n\
          bridge_protocol_version mqttv50\n\
+         bridge_cafile /etc/mosquitto/certs/central-ca.crt\n\
+         {proof}\n\
          remote_clientid pgmoor-{fleet}-bridge\n\
-         remote_username {user}\n\
-         # mosquitto reads no password from a file of its own: put the line in here, and keep this file 0600; or name a\n\
-         # certificate with bridge_certfile and bridge_keyfile.\n\
-         #remote_password …\n\
-         # The authority of the central broker's certificate; without it the line is not encrypted.\n\
-         #bridge_cafile /etc/mosquitto/certs/central-ca.crt\n\
          cleansession false\n\
-         start_type automatic\n\
          restart_timeout 2 30\n\
          keepalive_interval 10\n\
          notifications false\n\
