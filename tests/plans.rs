@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgmoor::contract::{Context, accept};
 use pgmoor::domain::database::{self, Accepted, Choose, PASSWORD_BYTES};
-use pgmoor::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet};
+use pgmoor::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet, members};
 use pgmoor::drivers::certificates::make_authority;
 use pgmoor::model::record::StoredSpec;
 use pgmoor::model::{
-    AcceptedSpec, Catalogue, DatabaseId, Digest, Executor, FleetId, FleetRecord, Graph, HostId, Kind, Observation,
-    Observed, Record, Scope, Secret, Stray,
+    AcceptedSpec, Catalogue, DatabaseId, Digest, Executor, FleetId, FleetRecord, Graph, HostId, HostStanding, Kind,
+    Observation, Observed, Record, Scope, Secret, Stray,
 };
 use pgmoor::plan::decision::{Decision, End, Veil};
 use pgmoor::plan::{Disruption, Input, Plan, check, nothing_there, plan, simulate, text};
@@ -191,6 +191,25 @@ fn a_fleet_is_created() {
     let site = Site::new();
     let graph = fleet::graph(&site.fleet, &Hosts::from(facts(1)), &site.catalogue, &FleetOptions::default()).unwrap();
     golden("real-create-fleet", &planned(&Scope::Fleet, &graph, &nothing_there(&graph)));
+}
+
+/// A fleet of three hosts while its etcd grows by a member, and while one goes.
+#[test]
+fn members_of_etcd_come_and_go() {
+    let site = Site::new();
+    let (catalogue, options) = (&site.catalogue, FleetOptions::default());
+    let graph = |record: &FleetRecord| fleet::graph(record, &site.hosts, catalogue, &options).unwrap();
+    let next = |record: &FleetRecord| members::next(record, &site.hosts, &members::Standing::default()).unwrap();
+    let joins = next(&site.fleet);
+    golden(
+        "real-etcd-member-joins",
+        &planned(&Scope::Fleet, &graph(&joins), &seen(&graph(&site.fleet), &graph(&joins))),
+    );
+    let mut three = members::done(next(&members::done(joins)));
+    three.hosts.insert(facts(2).host, HostStanding::Drained);
+    let leaves = next(&three);
+    let before = fleet::leaving(&leaves, &site.hosts, catalogue, &options).unwrap();
+    golden("real-etcd-member-leaves", &planned(&Scope::Fleet, &graph(&leaves), &seen(&before, &graph(&leaves))));
 }
 
 #[test]

@@ -30,6 +30,7 @@ use crate::runtime::clock::{SharedClock, TokioClock};
 use crate::runtime::random::Random;
 use crate::store::{self, Commits, Journal as _, Store};
 use crate::world::World;
+use crate::world::current::Current;
 
 /// A moment in 2026: milliseconds since 1970.
 const NOW_MS: i64 = 1_780_000_000_000;
@@ -137,7 +138,7 @@ impl Site {
             key: Arc::clone(&key),
             facts: facts[at].clone(),
             hosts: facts.iter().cloned().collect::<Hosts>(),
-            record: Arc::new(record.clone()),
+            record: Current::new(record.clone()),
             etcd_client_port: 2379,
             clock: Arc::clone(&clock),
             random: Random::seeded(7),

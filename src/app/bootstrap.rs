@@ -24,6 +24,7 @@ use crate::runtime::chain::chain;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::random::Random;
 use crate::store::{self, Rows as _, Store};
+use crate::world::current::Current;
 use crate::world::{World, record};
 
 /// The label of an image with the user and group that its process runs as.
@@ -150,7 +151,7 @@ async fn world(known: &Known) -> Result<World, Error> {
         key: Arc::clone(&known.key),
         hosts: Hosts::from(facts.clone()),
         facts,
-        record: Arc::new(record),
+        record: Current::new(record),
         etcd_client_port: known.etcd_client_port,
         clock: Arc::clone(&known.clock),
         random: known.random.clone(),

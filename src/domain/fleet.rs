@@ -17,8 +17,8 @@ use super::{Error, FleetOptions, HostFacts, Hosts, Owner, describe};
 use crate::model::resource::OnDelete;
 use crate::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
 use crate::model::{
-    Attributes, Catalogue, Digest, Executor, FleetId, FleetRecord, Graph, HostId, Kind, Payload, ResourceId, Scope,
-    Secret,
+    Attributes, Catalogue, Digest, EtcdChange, Executor, FleetId, FleetRecord, Graph, HostId, HostStanding, Kind,
+    Payload, ResourceId, Scope, Secret,
 };
 
 /// Bytes of randomness that a new fleet takes: a password and a token.
@@ -52,7 +52,9 @@ pub fn mint(
         etcd_root_password: Secret::new(URL_SAFE_NO_PAD.encode(password)),
         etcd_members: BTreeMap::from([(member.0.clone(), member.1.to_string())]),
         etcd_joined: BTreeMap::new(),
+        etcd_change: None,
         etcd_cluster_token: URL_SAFE_NO_PAD.encode(token),
+        hosts: BTreeMap::new(),
     }
 }
 
@@ -66,13 +68,14 @@ pub fn graph(
     catalogue: &Catalogue,
     options: &FleetOptions,
 ) -> Result<Graph, Error> {
-    if let Some(unknown) = record.etcd_members.keys().find(|host| hosts.get(host).is_none()) {
+    let removed = |host: &HostId| record.hosts.get(host) == Some(&HostStanding::Removed);
+    if let Some(unknown) = record.etcd_members.keys().find(|host| hosts.get(host).is_none() && !removed(host)) {
         return Err(Error::UnknownMember(unknown.clone()));
     }
     let mut drafts = Drafts::new(Scope::Fleet.label(), record.revision, record)?;
     let fleet = Fleet { record, catalogue, options, issuer: issuer(&record.ca_certificate_pem)? };
     let (mut services, mut daemons) = (Vec::new(), Vec::new());
-    for facts in hosts.iter() {
+    for facts in hosts.iter().filter(|facts| !removed(&facts.host)) {
         let daemon = fleet.every_host(&mut drafts, facts);
         if let Some(address) = record.etcd_members.get(&facts.host) {
             services.push(fleet.member(&mut drafts, facts, address));
@@ -80,13 +83,35 @@ pub fn graph(
         }
     }
     let endpoints = record.etcd_members.values().map(|address| layout::etcd_url(address, options.etcd_client_port));
-    let etcd = Attributes::Etcd { endpoints: endpoints.collect(), authentication: true };
+    let voters = record.etcd_members.values().map(|address| members::peer_url(address, options));
+    let etcd = Attributes::Etcd { endpoints: endpoints.collect(), voters: voters.collect(), authentication: true };
     let etcd = Draft::new(Kind::Etcd, "etcd", Executor::Manager, etcd)
         .from(&services)
         .after(&daemons)
         .carrying(Payload::Password(record.etcd_root_password.clone()));
     drafts.add(etcd);
     Ok(Graph::new(drafts.done())?)
+}
+
+/// The fleet's resources with those of the member that leaves; an empty graph where none does. It is what was desired
+/// before, for whoever looks for what is left. On a host that is not known any more nobody can look, or clean up.
+///
+/// # Errors
+/// As of [`graph`].
+pub fn leaving(
+    record: &FleetRecord,
+    hosts: &Hosts,
+    catalogue: &Catalogue,
+    options: &FleetOptions,
+) -> Result<Graph, Error> {
+    let Some(EtcdChange::Leaves { host, address, joined }) = &record.etcd_change else { return Ok(Graph::default()) };
+    if hosts.get(host).is_none() {
+        return Ok(Graph::default());
+    }
+    let mut before = record.clone();
+    before.etcd_members.insert(host.clone(), address.clone());
+    before.etcd_joined.extend(joined.iter().map(|joined| (host.clone(), joined.clone())));
+    graph(&before, hosts, catalogue, options)
 }
 
 /// What the resources of all hosts are made from.
@@ -126,11 +151,16 @@ impl Fleet<'_> {
     fn member(&self, drafts: &mut Drafts, facts: &HostFacts, address: &str) -> ResourceId {
         let data_dir = &facts.data_dir;
         let owner = facts.etcd_owner;
+        let (joins, leaves) = self.changes(&facts.host);
         let path = layout::etcd_directory(data_dir);
         let etcd = add_directory(drafts, facts, "etcd", directory(path, Owner::ROOT, OnDelete::Remove), None);
-        // etcd's data goes to the trash, as all that cannot be made again does.
-        let path = layout::etcd_data(data_dir);
-        let data = add_directory(drafts, facts, "etcd/data", directory(path, owner, OnDelete::Trash), Some(&etcd));
+        let joined = self.record.etcd_joined.get(&facts.host).map(|joined| joined.revision);
+        // etcd's data goes to the trash, as all that cannot be made again does; but the other members have it too when one
+        // leaves them.
+        let on_delete = if leaves { OnDelete::Remove } else { OnDelete::Trash };
+        let name = format!("etcd/{}", layout::etcd_data_name(joined));
+        let attributes = directory(layout::etcd_data(data_dir, joined), owner, on_delete);
+        let data = add_directory(drafts, facts, &name, attributes, Some(&etcd));
         let path = layout::etcd_certificates(data_dir);
         let attributes = directory(path, owner, OnDelete::Remove);
         let certificates = add_directory(drafts, facts, "etcd/certificates", attributes, Some(&etcd));
@@ -147,9 +177,33 @@ impl Fleet<'_> {
             before.push(drafts.add(draft.after([&certificates])));
         }
         before.push(certificates);
+        let in_list = Attributes::EtcdMember { peer_url: members::peer_url(address, self.options) };
+        let in_list = Draft::new(Kind::EtcdMember, facts.host.as_str(), Executor::Manager, in_list);
+        if joins {
+            before.push(drafts.add(in_list));
+            return self.service(drafts, facts, address, &before);
+        }
+        let service = self.service(drafts, facts, address, &before);
+        if leaves {
+            drafts.add(in_list.after([&service]));
+        }
+        service
+    }
+
+    fn service(&self, drafts: &mut Drafts, facts: &HostFacts, address: &str, before: &[ResourceId]) -> ResourceId {
         let attributes = service(self, facts, address);
         let service = Draft::new(Kind::Service, service_resource(&facts.host), Executor::Manager, attributes);
-        drafts.add(service.after(&before))
+        drafts.add(service.after(before))
+    }
+
+    /// Whether a host's member comes, and whether it goes. One that comes is in the list of members before it starts; one
+    /// that goes is taken out before it ends.
+    fn changes(&self, of: &HostId) -> (bool, bool) {
+        match &self.record.etcd_change {
+            None => (false, false),
+            Some(EtcdChange::Joins { host }) => (host == of, false),
+            Some(EtcdChange::Leaves { host, .. }) => (false, host == of),
+        }
     }
 
     fn ca_file(
@@ -198,6 +252,7 @@ fn service_resource(host: &HostId) -> String {
 fn service(fleet: &Fleet<'_>, facts: &HostFacts, address: &str) -> Attributes {
     let Fleet { record, catalogue, options, .. } = *fleet;
     let name = layout::etcd_service(&record.fleet, &facts.host);
+    let joined = record.etcd_joined.get(&facts.host).map(|joined| joined.revision);
     let mount = |source: String, target: &str, read_only: bool| Mount {
         source,
         target: target.to_owned(),
@@ -223,7 +278,7 @@ fn service(fleet: &Fleet<'_>, facts: &HostFacts, address: &str) -> Attributes {
         env: environment(record, facts, options, address),
         mounts: BTreeSet::from([
             mount(layout::etcd_certificates(&facts.data_dir), container::CERTIFICATES, true),
-            mount(layout::etcd_data(&facts.data_dir), container::ETCD_DATA, false),
+            mount(layout::etcd_data(&facts.data_dir, joined), container::ETCD_DATA, false),
         ]),
         networks: vec![Attachment { network: "bridge".to_owned(), aliases: Vec::new(), driver_opts: BTreeMap::new() }],
         ports: vec![
@@ -257,7 +312,7 @@ fn environment(
     options: &FleetOptions,
     address: &str,
 ) -> BTreeMap<String, String> {
-    let peer = |address: &str| layout::etcd_url(address, options.etcd_peer_port);
+    let peer = |address: &str| members::peer_url(address, options);
     let (members, joined) = members::started_with(record, &facts.host, address);
     let members: Vec<String> = members.iter().map(|(host, address)| format!("{host}={}", peer(address))).collect();
     let ca = format!("{}.crt", layout::in_container("ca"));

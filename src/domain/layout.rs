@@ -194,10 +194,16 @@ pub fn etcd_directory(data_dir: &str) -> String {
     format!("{data_dir}/etcd")
 }
 
+/// The name below etcd's directory of a member's data: one that joined has the number of the record that it came with.
+#[must_use]
+pub fn etcd_data_name(joined: Option<u64>) -> String {
+    joined.map_or("data".to_owned(), |revision| format!("data-{revision}"))
+}
+
 /// etcd's data.
 #[must_use]
-pub fn etcd_data(data_dir: &str) -> String {
-    format!("{data_dir}/etcd/data")
+pub fn etcd_data(data_dir: &str, joined: Option<u64>) -> String {
+    format!("{data_dir}/etcd/{}", etcd_data_name(joined))
 }
 
 /// etcd's certificates.
@@ -331,7 +337,8 @@ mod tests {
     fn deleted_data_has_one_place() {
         let name = instance().to_string();
         assert_eq!(trash_of("/d", &data_directory("/d", &name)), trash("/d", &name));
-        assert_eq!(trash_of("/d", &etcd_data("/d")), "/d/trash/etcd.data");
+        assert_eq!(trash_of("/d", &etcd_data("/d", None)), "/d/trash/etcd.data");
+        assert_eq!(etcd_data("/d", Some(7)), "/d/etcd/data-7");
     }
 
     #[test]

@@ -1,45 +1,106 @@
-//! Which hosts run an etcd member, and what each was started with.
+//! Which hosts run an etcd member, what each was started with, and which comes or goes next.
 //!
 //! Invariants: what a member was started with is remembered and never changes when others come or go, so none of those
-//! that run is started again for it; one member comes or goes at a time, and never the last.
+//! that run is started again for it; one member comes or goes at a time, and never the last; a host that is not to be
+//! used gets none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HostFacts, Hosts};
-use crate::model::{FleetRecord, HostId};
+use super::{FleetOptions, HostFacts, Hosts, layout};
+use crate::model::{EtcdChange, EtcdJoined, FleetRecord, HostId};
 
 /// The most members: three keep a quorum when one is lost, and more make each write slower.
 pub const ETCD_MEMBERS_MAX: usize = 3;
 
-/// The host that gets the next member: the first, by id, that has none. None: there are enough, or no host is left.
-#[must_use]
-pub fn next<'a>(record: &FleetRecord, hosts: &'a Hosts) -> Option<&'a HostFacts> {
-    let wanted = record.etcd_members.len() < ETCD_MEMBERS_MAX;
-    hosts.iter().find(|facts| wanted && !record.etcd_members.contains_key(&facts.host))
+/// How the members of a cluster that has a quorum stand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The host whose member is not in the list of members any more.
+    pub lost: Option<HostId>,
+    /// The hosts whose member does not answer.
+    pub silent: BTreeSet<HostId>,
 }
 
-/// The record with a member on this host, which is started with all members of then. The revision grows by one unless
-/// the host has a member already.
+/// The record with the next change of members, if one is due: the first thing that is wrong with them. A member goes
+/// whose host is not to be used, or that is lost; then one comes while there are too few, or goes that is too much. One
+/// that answers stays while another does not: the quorum may need it, and what waits for a quorum holds up all others.
 #[must_use]
-pub fn join(mut record: FleetRecord, facts: &HostFacts) -> FleetRecord {
-    if record.etcd_members.contains_key(&facts.host) {
-        return record;
+pub fn next(record: &FleetRecord, hosts: &Hosts, standing: &Standing) -> Option<FleetRecord> {
+    let fit: BTreeSet<&HostId> =
+        hosts.iter().map(|facts| &facts.host).filter(|host| !record.hosts.contains_key(*host)).collect();
+    match &record.etcd_change {
+        // It has no vote yet, so nobody needs it.
+        Some(EtcdChange::Joins { host }) if !fit.contains(host) => return Some(leave(record.clone(), host)),
+        Some(EtcdChange::Joins { .. } | EtcdChange::Leaves { .. }) => return None,
+        None => {}
     }
+    let (good, bad): (Vec<&HostId>, Vec<&HostId>) =
+        record.etcd_members.keys().partition(|host| fit.contains(*host) && standing.lost.as_ref() != Some(*host));
+    let silent = |host: &HostId| standing.silent.contains(host) || standing.lost.as_ref() == Some(host);
+    let may_leave = |host: &HostId| standing.silent.iter().all(|other| other == host) || silent(host);
+    let wanted = wanted(fit.len());
+    if !bad.is_empty() && !good.is_empty() {
+        let first = bad.iter().find(|host| silent(host)).or(bad.first());
+        first.filter(|host| may_leave(host)).map(|host| leave(record.clone(), host))
+    } else if good.len() < wanted {
+        let free = hosts.iter().find(|f| fit.contains(&f.host) && !record.etcd_members.contains_key(&f.host));
+        free.map(|facts| join(record.clone(), facts))
+    } else if good.len() > wanted {
+        // Who founded the cluster stays.
+        let newest = good.iter().rev().find(|host| record.etcd_joined.contains_key(**host)).or(good.last());
+        newest.filter(|host| may_leave(host)).map(|host| leave(record.clone(), host))
+    } else {
+        None
+    }
+}
+
+/// Two members need each other, so that is worse than one: either three, or one.
+fn wanted(hosts: usize) -> usize {
+    if hosts < ETCD_MEMBERS_MAX { 1 } else { ETCD_MEMBERS_MAX }
+}
+
+/// The record with a member on this host, which is started with all members of then.
+fn join(mut record: FleetRecord, facts: &HostFacts) -> FleetRecord {
+    record.revision += 1;
     record.etcd_members.insert(facts.host.clone(), facts.advertise_address.to_string());
-    record.etcd_joined.insert(facts.host.clone(), record.etcd_members.clone());
-    record.revision += 1;
+    let joined = EtcdJoined { revision: record.revision, members: record.etcd_members.clone() };
+    record.etcd_joined.insert(facts.host.clone(), joined);
+    record.etcd_change = Some(EtcdChange::Joins { host: facts.host.clone() });
     record
 }
 
-/// The record without the member of this host. The revision grows by one unless it has none, or is the last.
-#[must_use]
-pub fn leave(mut record: FleetRecord, host: &HostId) -> FleetRecord {
-    if record.etcd_members.len() < 2 || record.etcd_members.remove(host).is_none() {
-        return record;
-    }
-    record.etcd_joined.remove(host);
+/// The record without the member of this host.
+fn leave(mut record: FleetRecord, host: &HostId) -> FleetRecord {
+    let address = record.etcd_members.remove(host).unwrap_or_default();
+    let joined = record.etcd_joined.remove(host);
     record.revision += 1;
+    record.etcd_change = Some(EtcdChange::Leaves { host: host.clone(), address, joined });
     record
+}
+
+/// The record once its change of members is done: who came has its vote, of who went nothing is left.
+#[must_use]
+pub fn done(mut record: FleetRecord) -> FleetRecord {
+    if record.etcd_change.take().is_some() {
+        record.revision += 1;
+    }
+    record
+}
+
+/// The host whose member is not in the list of members any more: somebody took it out, or it has another address than
+/// before. The only member is never lost, and one that comes is not there yet.
+#[must_use]
+pub fn lost(record: &FleetRecord, options: &FleetOptions, peer_urls: &BTreeSet<String>) -> Option<HostId> {
+    if record.etcd_change.is_some() || record.etcd_members.len() < 2 {
+        return None;
+    }
+    let gone = |address: &String| !peer_urls.contains(&peer_url(address, options));
+    record.etcd_members.iter().find(|(_, address)| gone(address)).map(|(host, _)| host.clone())
+}
+
+/// The URL at which other members reach a member.
+pub(super) fn peer_url(address: &str, options: &FleetOptions) -> String {
+    layout::etcd_url(address, options.etcd_peer_port)
 }
 
 /// The members that the member of a host was started with, by address, and whether their cluster was there already.
@@ -50,70 +111,11 @@ pub(super) fn started_with<'a>(
     address: &'a str,
 ) -> (BTreeMap<&'a HostId, &'a str>, bool) {
     let joined = record.etcd_joined.get(host);
-    let mut members: BTreeMap<&HostId, &str> =
-        joined.into_iter().flatten().map(|(host, address)| (host, address.as_str())).collect();
+    let then = joined.iter().flat_map(|joined| &joined.members);
+    let mut members: BTreeMap<&HostId, &str> = then.map(|(host, address)| (host, address.as_str())).collect();
     members.insert(host, address);
     (members, joined.is_some())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::fixture::{facts, fleet_record, the_catalogue};
-    use crate::domain::{FleetOptions, fleet};
-    use crate::model::{Attributes, Kind, ResourceId};
-
-    fn host(number: u8) -> HostFacts {
-        let host = HostId::parse(&format!("host-{number}")).unwrap();
-        HostFacts { host, advertise_address: [192, 0, 2, number].into(), ..facts() }
-    }
-
-    fn hosts() -> Hosts {
-        (1..=4).map(host).collect()
-    }
-
-    /// What a member is started with.
-    fn environment(record: &FleetRecord, number: u8) -> BTreeMap<String, String> {
-        let graph = fleet::graph(record, &hosts(), &the_catalogue(), &FleetOptions::default()).unwrap();
-        let id = ResourceId::new(Kind::Service, format!("etcd/host-{number}"));
-        let Attributes::Service(service) = &graph.get(&id).unwrap().attributes else { panic!("no service") };
-        service.env.clone()
-    }
-
-    #[test]
-    fn members_come_one_by_one_and_start_nobody_again() {
-        let (mut record, all) = (fleet_record(), hosts());
-        let mut known: BTreeMap<u8, BTreeMap<String, String>> = BTreeMap::from([(1, environment(&record, 1))]);
-        assert_eq!(known[&1]["ETCD_INITIAL_CLUSTER_STATE"], "new");
-        for number in 2..=3 {
-            let facts = next(&record, &all).unwrap();
-            assert_eq!(facts.host, host(number).host);
-            let revision = record.revision;
-            record = join(record, facts);
-            assert_eq!(record.revision, revision + 1);
-            known.insert(number, environment(&record, number));
-            for (member, started_with) in &known {
-                assert_eq!(environment(&record, *member), *started_with);
-            }
-        }
-        assert_eq!(next(&record, &all), None, "three are enough");
-        assert_eq!(known[&3]["ETCD_INITIAL_CLUSTER_STATE"], "existing");
-        let cluster = "host-1=https://192.0.2.1:2380,host-2=https://192.0.2.2:2380,host-3=https://192.0.2.3:2380";
-        assert_eq!(known[&3]["ETCD_INITIAL_CLUSTER"], cluster);
-        assert_eq!(join(record.clone(), &host(3)), record);
-    }
-
-    #[test]
-    fn a_member_that_goes_is_followed_by_another() {
-        let record = join(join(fleet_record(), &host(2)), &host(3));
-        let (second, left) = (environment(&record, 2), leave(record.clone(), &host(1).host));
-        assert_eq!(left.revision, record.revision + 1);
-        assert_eq!(environment(&left, 2), second);
-        assert_eq!(leave(left.clone(), &host(1).host), left);
-        // The founder comes back as one that joins.
-        let back = join(left, &host(1));
-        assert_eq!(environment(&back, 1)["ETCD_INITIAL_CLUSTER_STATE"], "existing");
-        let alone = leave(leave(back, &host(2).host), &host(3).host);
-        assert_eq!(leave(alone.clone(), &host(1).host), alone, "the last one stays");
-    }
-}
+mod tests;

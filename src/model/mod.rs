@@ -24,7 +24,7 @@ pub use graph::{Graph, GraphError};
 pub use health::Health;
 pub use ids::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope, ServiceInstanceId, TaskId};
 pub use observed::{Observation, Observed, Present, Standing, Stray};
-pub use record::{FleetRecord, Record};
+pub use record::{EtcdChange, EtcdJoined, FleetRecord, HostStanding, Record};
 pub use resource::{Attributes, Dependency, Executor, Kind, Member, Payload, Resource, ResourceId};
 pub use secret::Secret;
 pub use spec::AcceptedSpec;

@@ -109,10 +109,56 @@ pub struct FleetRecord {
     pub etcd_root_password: Secret,
     /// The hosts that run an etcd member, with the address each advertises.
     pub etcd_members: BTreeMap<HostId, String>,
-    /// What each member was started with that joined the cluster later: the members of then, itself among them, with the
-    /// address that each advertised. A member without an entry founded the cluster, alone.
+    /// How each member joined the cluster. One without an entry founded it, alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub etcd_joined: BTreeMap<HostId, BTreeMap<HostId, String>>,
+    pub etcd_joined: BTreeMap<HostId, EtcdJoined>,
+    /// The member that is coming or going: one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_change: Option<EtcdChange>,
     /// The token that keeps this etcd cluster apart from others.
     pub etcd_cluster_token: String,
+    /// The hosts that are not to be used as any other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<HostId, HostStanding>,
+}
+
+/// How a host stands that is not to be used as any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostStanding {
+    /// It gets nothing new, and what can go elsewhere goes.
+    Drained,
+    /// It is no host of the fleet any more, whether it is there or not.
+    Removed,
+}
+
+/// How a member joined the fleet's etcd. It never changes, so the member is not started again when others come or go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdJoined {
+    /// The revision of the fleet's record with which it came: its data directory has this number, since the data of an
+    /// earlier membership would keep it from starting.
+    pub revision: u64,
+    /// The members of then, itself among them, with the address that each advertised.
+    pub members: BTreeMap<HostId, String>,
+}
+
+/// A change of the members of the fleet's etcd that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "change")]
+pub enum EtcdChange {
+    /// A host gets a member. It is among the members already.
+    Joins {
+        /// The host.
+        host: HostId,
+    },
+    /// A host has a member no more. It is not among the members any more; what is left of it goes.
+    Leaves {
+        /// The host.
+        host: HostId,
+        /// The address that the member advertised.
+        address: String,
+        /// How it had joined.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        joined: Option<EtcdJoined>,
+    },
 }

@@ -31,7 +31,9 @@ pub enum Kind {
     Network,
     /// A Swarm service.
     Service,
-    /// The fleet's etcd: answering, with authentication on.
+    /// A member in the list of etcd's members.
+    EtcdMember,
+    /// The fleet's etcd: answering, with authentication on, each of its members with a vote.
     Etcd,
     /// An etcd user that can reach one prefix only.
     EtcdUser,
@@ -60,6 +62,7 @@ impl Kind {
             Self::Certificate => "certificate",
             Self::Network => "network",
             Self::Service => "service",
+            Self::EtcdMember => "etcd-member",
             Self::Etcd => "etcd",
             Self::EtcdUser => "etcd-user",
             Self::PatroniConfig => "patroni-config",
@@ -190,10 +193,18 @@ pub enum Attributes {
     },
     /// See [`Kind::Service`].
     Service(Box<ServiceAttributes>),
+    /// See [`Kind::EtcdMember`].
+    EtcdMember {
+        /// The URL at which other members reach it.
+        peer_url: String,
+    },
     /// See [`Kind::Etcd`].
     Etcd {
         /// Client URLs of the members, `https://address:port`.
         endpoints: BTreeSet<String>,
+        /// Peer URLs of the members that have a vote (desired: all). Members that nobody wants are not among them.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        voters: BTreeSet<String>,
         /// Whether authentication is on (desired: true).
         authentication: bool,
     },

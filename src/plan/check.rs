@@ -380,6 +380,7 @@ fn holds_data(attributes: &Attributes) -> bool {
         | Attributes::Certificate(_)
         | Attributes::Network { .. }
         | Attributes::Service(_)
+        | Attributes::EtcdMember { .. }
         | Attributes::Etcd { .. }
         | Attributes::EtcdUser { .. }
         | Attributes::Instance(_) => false,

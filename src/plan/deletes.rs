@@ -114,6 +114,7 @@ fn is_a_state(kind: Kind) -> bool {
         | Kind::Certificate
         | Kind::Network
         | Kind::Service
+        | Kind::EtcdMember
         | Kind::EtcdUser
         | Kind::PatroniConfig
         | Kind::Role
@@ -133,6 +134,7 @@ fn is_inside_postgres(kind: Kind) -> bool {
         | Kind::Certificate
         | Kind::Network
         | Kind::Service
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::PatroniConfig

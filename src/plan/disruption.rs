@@ -28,6 +28,7 @@ pub(super) fn forecast<'a>(subject: &Subject<'_>, step_of: impl Fn(&ResourceId) 
         | Kind::File
         | Kind::Certificate
         | Kind::Network
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::PatroniConfig
@@ -47,6 +48,7 @@ pub(super) fn of_delete(kind: Kind) -> Disruption {
         | Kind::File
         | Kind::Certificate
         | Kind::Network
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::PatroniConfig
@@ -114,6 +116,7 @@ fn is_read_by_postgres(kind: Kind) -> bool {
         | Kind::Directory
         | Kind::Network
         | Kind::Service
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::Instance

@@ -324,6 +324,7 @@ fn by_hand(kind: Kind, pointer: &str) -> bool {
         | Kind::File
         | Kind::Network
         | Kind::Service
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::PatroniConfig

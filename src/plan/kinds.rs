@@ -34,6 +34,7 @@ pub(super) fn may_be_recreated(kind: Kind) -> bool {
         Kind::File | Kind::Certificate | Kind::Network | Kind::Service | Kind::EtcdUser => true,
         Kind::Record
         | Kind::Directory
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::PatroniConfig
         | Kind::Instance
@@ -82,6 +83,7 @@ fn is_shown(kind: Kind, change: &Change) -> bool {
         | Kind::Directory
         | Kind::Network
         | Kind::Service
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::Role

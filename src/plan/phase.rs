@@ -41,6 +41,7 @@ impl Phase {
             | Kind::File
             | Kind::Certificate
             | Kind::Network
+            | Kind::EtcdMember
             | Kind::EtcdUser
             | Kind::PatroniConfig => Self::Prepare,
             Kind::Service => Self::Stop,

@@ -138,6 +138,7 @@ fn carries_its_digest(kind: Kind) -> bool {
         Kind::Directory
         | Kind::File
         | Kind::Certificate
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::PatroniConfig

@@ -168,7 +168,8 @@ pub(super) async fn now(shared: &Shared, id: &DatabaseId, record: &Record) -> Re
     let forced = BTreeSet::new();
     let input = Input { scope: &scope, desired: &desired, observed: &observed, outcomes: &outcomes, forced: &forced };
     let made = Made { input, plan: &plan(&input), stage: None, held: &[] };
-    let names = Names::new(&shared.world.record, Some(record));
+    let fleet = shared.world.record.get();
+    let names = Names::new(&fleet, Some(record));
     let decision = Decision::new(&input, made.plan, &names.veil())?;
     Ok(DecisionDoc { decision: serde_json::to_value(decision)?, ..told(&made, shared.world.clock.now_ms()) })
 }

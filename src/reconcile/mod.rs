@@ -19,6 +19,7 @@ mod ledger;
 mod limits;
 mod live;
 mod lost;
+mod members;
 mod pass;
 mod place;
 mod preview;

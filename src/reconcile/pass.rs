@@ -16,7 +16,7 @@ use super::place::Place;
 use super::service::Shared;
 use super::tell::{self, Carried, Phase, Seen, Told, View};
 use crate::contract::documents::Time;
-use crate::domain::{database, fleet};
+use crate::domain::database;
 use crate::execute::{Ended, refresh};
 use crate::model::spec::{PortRequest, Reconcile};
 use crate::model::{
@@ -70,6 +70,8 @@ pub(super) enum Error {
     Purge(#[source] crate::drivers::Error),
     #[error("keep the record in Swarm")]
     Record(#[source] crate::drivers::Error),
+    #[error("write the fleet's record: {0}")]
+    Write(String),
     #[error("the plan breaks its own rules: {0}")]
     Plan(String),
 }
@@ -93,14 +95,6 @@ impl Pass {
                 Next::Failed
             }
         }
-    }
-
-    async fn fleet(&self) -> Result<Next, Error> {
-        let shared = &self.shared;
-        let desired =
-            fleet::graph(&shared.world.record, &shared.world.hosts, &shared.options.catalogue, &shared.options.fleet)?;
-        let (_plan, next) = self.converge(&Scope::Fleet, &desired, &Graph::default(), None).await?;
-        Ok(next)
     }
 
     async fn database(&self, id: &DatabaseId) -> Result<Next, Error> {
@@ -291,7 +285,8 @@ impl Pass {
         let shared = &self.shared;
         let (outcomes, forced) = (outcomes(rows), BTreeSet::new());
         let input = Input { scope, desired, observed, outcomes: &outcomes, forced: &forced };
-        let names = Names::new(&shared.world.record, view.and_then(|view| view.record.as_ref()));
+        let fleet = shared.world.record.get();
+        let names = Names::new(&fleet, view.and_then(|view| view.record.as_ref()));
         shared.decisions.note(&Made { input, plan, stage, held }, &names.veil(), shared.world.clock.now_ms());
     }
 

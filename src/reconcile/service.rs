@@ -127,13 +127,13 @@ impl Shared {
     /// What is desired under a spec.
     pub(super) fn graph(&self, spec: &AcceptedSpec, record: &Record) -> Result<Graph, domain::Error> {
         let (world, options) = (&self.world, &self.options);
-        domain::database::graph(spec, record, &world.record, &world.hosts, &options.catalogue, &options.fleet)
+        domain::database::graph(spec, record, &world.record.get(), &world.hosts, &options.catalogue, &options.fleet)
     }
 
     /// What was desired of instances that leave their node.
     pub(super) fn leaving(&self, spec: &AcceptedSpec, record: &Record) -> Result<Graph, domain::Error> {
         let (world, options) = (&self.world, &self.options);
-        domain::database::leaving(spec, record, &world.record, &world.hosts, &options.catalogue, &options.fleet)
+        domain::database::leaving(spec, record, &world.record.get(), &world.hosts, &options.catalogue, &options.fleet)
     }
 }
 

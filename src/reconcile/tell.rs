@@ -246,7 +246,7 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
     let fleet = fleet::standing(shared);
     let told = phase;
     let mut found: Vec<Found> = found(view).into_iter().chain(halted(shared)).collect();
-    let etcd_members = shared.world.record.etcd_members.len();
+    let etcd_members = shared.world.record.get().etcd_members.len();
     found.extend(living(view).and_then(|(spec, _)| report::failover::condition(spec, etcd_members)));
     let mut asks_for_more = false;
     if let Phase::Planned { approval, seen, .. } = phase {

@@ -4,6 +4,7 @@
 //! Invariants: nothing is decided here; where an instance answers is found anew each time (a container's address
 //! changes with the container).
 
+pub mod current;
 pub mod lead;
 pub mod lease;
 pub mod record;
@@ -19,7 +20,7 @@ use crate::drivers::etcd::EtcdTarget;
 use crate::drivers::seal::FleetKey;
 use crate::drivers::swarm::{ContainerSeen, Labels};
 use crate::drivers::{Drivers, Endpoint, Error, Result, TlsIdentity};
-use crate::model::{FleetId, FleetRecord, HostId, Scope};
+use crate::model::{FleetId, HostId, Scope};
 use crate::runtime::clock::Clock;
 use crate::runtime::random::Random;
 
@@ -55,7 +56,7 @@ pub struct World {
     /// What all hosts of the fleet are, this one among them.
     pub hosts: Hosts,
     /// The fleet's authority and etcd secrets.
-    pub record: Arc<FleetRecord>,
+    pub record: current::Current,
     /// etcd's client port on each member's host.
     pub etcd_client_port: u16,
     /// The time.
@@ -95,7 +96,8 @@ impl World {
 
     /// The fleet's certificate authority.
     pub(crate) fn authority(&self) -> Authority {
-        Authority { certificate_pem: self.record.ca_certificate_pem.clone(), key_pem: self.record.ca_key_pem.clone() }
+        let record = self.record.get();
+        Authority { certificate_pem: record.ca_certificate_pem.clone(), key_pem: record.ca_key_pem.clone() }
     }
 
     /// A certificate and its key from this host's files.
@@ -106,7 +108,7 @@ impl World {
             file.ok_or_else(|| Error::NotFound { act: format!("read {path}") })
         };
         Ok(TlsIdentity {
-            ca_pem: self.record.ca_certificate_pem.clone(),
+            ca_pem: self.record.get().ca_certificate_pem.clone(),
             certificate_pem: read("crt").await?.content.expose().to_owned(),
             key_pem: read("key").await?.content,
         })
@@ -115,13 +117,10 @@ impl World {
     /// The fleet's etcd, as its user `root`.
     pub(crate) async fn etcd(&self) -> Result<EtcdTarget> {
         let identity = self.identity(&layout::daemon_etcd_stem(&self.facts.data_dir)).await?;
+        let record = self.record.get();
         let endpoints =
-            self.record.etcd_members.values().map(|address| layout::etcd_url(address, self.etcd_client_port)).collect();
-        Ok(EtcdTarget {
-            endpoints,
-            identity: Arc::new(identity),
-            root_password: self.record.etcd_root_password.clone(),
-        })
+            record.etcd_members.values().map(|address| layout::etcd_url(address, self.etcd_client_port)).collect();
+        Ok(EtcdTarget { endpoints, identity: Arc::new(identity), root_password: record.etcd_root_password.clone() })
     }
 
     /// The running container of a service on this host, if there is one. One that Swarm is about to replace, since the

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Etcd, EtcdTarget, KeySeen, UserSeen, json as wire, users};
+use super::{Etcd, EtcdTarget, KeySeen, MemberSeen, UserSeen, json as wire, members, users};
 use crate::drivers::{Error, Result, tls};
 use crate::model::{Digest, Secret};
 
@@ -205,6 +205,27 @@ impl Etcd for Gateway {
 
     async fn enable_authentication(&self, target: &EtcdTarget) -> Result<()> {
         users::enable(self, target).await.map_err(|fault| fault.error("switch etcd's authentication on"))
+    }
+
+    async fn members(&self, target: &EtcdTarget) -> Result<Vec<MemberSeen>> {
+        members::list(self, target).await.map_err(|fault| fault.error("list etcd's members"))
+    }
+
+    async fn add_member(&self, target: &EtcdTarget, peer_url: &str) -> Result<()> {
+        members::add(self, target, peer_url).await.map_err(|fault| fault.error(&format!("add etcd member {peer_url}")))
+    }
+
+    async fn promote_member(&self, target: &EtcdTarget, id: &str) -> Result<()> {
+        members::promote(self, target, id).await.map_err(|fault| fault.error(&format!("give etcd member {id} a vote")))
+    }
+
+    async fn move_member(&self, target: &EtcdTarget, id: &str, peer_url: &str) -> Result<()> {
+        let moved = self.call(target, "cluster/member/update", &json!({ "ID": id, "peerURLs": [peer_url] })).await;
+        moved.map(|_| ()).map_err(|fault| fault.error(&format!("move etcd member {id} to {peer_url}")))
+    }
+
+    async fn remove_member(&self, target: &EtcdTarget, id: &str) -> Result<()> {
+        members::remove(self, target, id).await.map_err(|fault| fault.error(&format!("remove etcd member {id}")))
     }
 
     async fn users(&self, target: &EtcdTarget) -> Result<Vec<String>> {

@@ -5,9 +5,12 @@
 
 mod gateway;
 mod json;
+mod members;
 mod users;
 
 pub use gateway::Gateway;
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
@@ -43,6 +46,17 @@ pub struct UserSeen {
     pub password_matches: bool,
 }
 
+/// A member of the cluster, as its list has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberSeen {
+    /// Its id in etcd.
+    pub id: String,
+    /// The URLs at which other members reach it.
+    pub peer_urls: BTreeSet<String>,
+    /// Whether it has a vote; one that is still catching up has none.
+    pub votes: bool,
+}
+
 /// The fleet's etcd.
 #[async_trait]
 pub trait Etcd: Send + Sync {
@@ -50,6 +64,16 @@ pub trait Etcd: Send + Sync {
     async fn authentication(&self, target: &EtcdTarget) -> Result<bool>;
     /// Makes the user and role `root` and switches authentication on. It may be half done already.
     async fn enable_authentication(&self, target: &EtcdTarget) -> Result<()>;
+    /// The members, as a quorum knows them.
+    async fn members(&self, target: &EtcdTarget) -> Result<Vec<MemberSeen>>;
+    /// Adds a member without a vote, which is reached at this URL. It may be there already.
+    async fn add_member(&self, target: &EtcdTarget, peer_url: &str) -> Result<()>;
+    /// Gives a member its vote. `Unreachable` while it has not caught up. It may have it already.
+    async fn promote_member(&self, target: &EtcdTarget, id: &str) -> Result<()>;
+    /// Says at which URL a member is reached from now on.
+    async fn move_member(&self, target: &EtcdTarget, id: &str, peer_url: &str) -> Result<()>;
+    /// Takes a member out of the cluster. It may be gone already. `Unreachable` while those that stay would have no quorum.
+    async fn remove_member(&self, target: &EtcdTarget, id: &str) -> Result<()>;
     /// The names of all users except `root`.
     async fn users(&self, target: &EtcdTarget) -> Result<Vec<String>>;
     /// A user, if it is there.

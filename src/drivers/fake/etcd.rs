@@ -10,9 +10,10 @@ use super::World;
 use super::call::{Outcome, Refusal, System};
 use super::certificate::ServerIdentity;
 use super::engine::{Process, host_path};
+use super::etcd_members::{Members, joins};
 use super::state::State;
 use crate::drivers::Result;
-use crate::drivers::etcd::{Etcd, EtcdTarget, KeySeen, UserSeen};
+use crate::drivers::etcd::{Etcd, EtcdTarget, KeySeen, MemberSeen, UserSeen};
 use crate::model::Secret;
 
 /// etcd's answer to a wrong login.
@@ -35,6 +36,9 @@ pub(super) struct EtcdData {
     users: BTreeMap<String, User>,
     keys: BTreeMap<String, KeySeen>,
     revision: i64,
+    pub(super) members: Members,
+    /// Where the cluster's data is, of a member that joined it.
+    stands_on: Option<String>,
 }
 
 impl EtcdData {
@@ -83,6 +87,7 @@ impl State {
         let data = format!("{}/member", host_path(&container.attributes.mounts, data_dir)?);
         let uid = container.uid;
         self.etcd_identity(id)?;
+        let stands_on = if joins(container) { Some(self.cluster_of(container)?) } else { None };
         if self.files.etcd(&data).is_none() {
             let above = data.trim_end_matches("/member");
             let writable = matches!(self.files.directory(above), Ok(Some(seen)) if seen.uid == uid);
@@ -90,6 +95,12 @@ impl State {
                 return Err(format!("cannot access data directory: {above}: permission denied"));
             }
             self.files.put_etcd(&data, uid);
+        }
+        if let (Some(own), Some(container)) = (self.files.etcd_mut(&data), self.containers.get(id)) {
+            if stands_on.is_none() {
+                own.members.found(container);
+            }
+            own.stands_on = stands_on;
         }
         Ok(data)
     }
@@ -114,7 +125,11 @@ impl State {
         ports.iter().find_map(|port| {
             let container = self.publisher(*port).filter(|container| container.is_running() && container.healthy)?;
             match &container.process {
-                Process::Etcd { data } => self.files.etcd(data).map(|_| (container.id.as_str(), data.as_str())),
+                Process::Etcd { data } => {
+                    let home = self.files.etcd(data)?.stands_on.as_deref().unwrap_or(data);
+                    let serves = self.files.etcd(home)?.members.serves(container);
+                    serves.then_some((container.id.as_str(), home))
+                }
                 Process::Plain | Process::Postgres(_) => None,
             }
         })
@@ -168,6 +183,43 @@ impl Etcd for World {
             let data = state.etcd_open(target)?;
             data.root = Some(target.root_password.clone());
             data.authentication = true;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn members(&self, target: &EtcdTarget) -> Result<Vec<MemberSeen>> {
+        let about = "list etcd members".to_owned();
+        self.call(System::Etcd, "etcd.members", about, |state| Ok(state.etcd_open(target)?.members.list())).await
+    }
+
+    async fn add_member(&self, target: &EtcdTarget, peer_url: &str) -> Result<()> {
+        let about = format!("add etcd member {peer_url}");
+        self.call(System::Etcd, "etcd.add_member", about, |state| state.etcd_open(target)?.members.add(peer_url)).await
+    }
+
+    async fn promote_member(&self, target: &EtcdTarget, id: &str) -> Result<()> {
+        let about = format!("promote etcd member {id}");
+        self.call(System::Etcd, "etcd.promote_member", about, |state| {
+            let Some(url) = state.etcd_open(target)?.members.learner(id)? else { return Ok(()) };
+            state.has_caught_up(&url)?;
+            state.etcd_open(target)?.members.promote(id)
+        })
+        .await
+    }
+
+    async fn move_member(&self, target: &EtcdTarget, id: &str, peer_url: &str) -> Result<()> {
+        let about = format!("move etcd member {id}");
+        self.call(System::Etcd, "etcd.move_member", about, |state| {
+            state.etcd_open(target)?.members.relocate(id, peer_url)
+        })
+        .await
+    }
+
+    async fn remove_member(&self, target: &EtcdTarget, id: &str) -> Result<()> {
+        let about = format!("remove etcd member {id}");
+        self.call(System::Etcd, "etcd.remove_member", about, |state| {
+            state.etcd_open(target)?.members.remove(id);
             Ok(())
         })
         .await

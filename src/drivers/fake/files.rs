@@ -221,6 +221,14 @@ impl Files {
         }
     }
 
+    /// The data of all etcd members.
+    pub(super) fn etcds(&self) -> impl Iterator<Item = (&str, &EtcdData)> {
+        self.0.iter().filter_map(|(path, node)| match node {
+            Node::Etcd(_, data) => Some((path.as_str(), &**data)),
+            Node::Directory(_) | Node::File(_) | Node::Cluster(..) => None,
+        })
+    }
+
     pub(super) fn etcd_mut(&mut self, path: &str) -> Option<&mut EtcdData> {
         match self.0.get_mut(plain(path)) {
             Some(Node::Etcd(_, data)) => Some(data),

@@ -14,6 +14,7 @@ mod cluster;
 mod control;
 mod engine;
 mod etcd;
+mod etcd_members;
 mod files;
 mod hba;
 mod host;

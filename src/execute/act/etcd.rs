@@ -1,5 +1,7 @@
 //! The fleet's etcd, the instances' users in it, and Patroni's dynamic configuration.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::super::patroni_config;
@@ -15,11 +17,12 @@ pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
     let etcd = &task.world.drivers.etcd;
     let target = task.world.etcd().await?;
     match (&resource.attributes, &resource.payload) {
-        (Attributes::Etcd { .. }, _) => {
-            if etcd.authentication(&target).await? {
-                return Ok(());
+        (Attributes::EtcdMember { peer_url }, _) => etcd.add_member(&target, peer_url).await,
+        (Attributes::Etcd { voters, .. }, _) => {
+            if !etcd.authentication(&target).await? {
+                etcd.enable_authentication(&target).await?;
             }
-            etcd.enable_authentication(&target).await
+            votes(task, &target, voters).await
         }
         (Attributes::EtcdUser { name, prefix, .. }, Payload::Password(password)) => {
             etcd.put_user(&target, name, password, prefix).await
@@ -27,6 +30,21 @@ pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
         (Attributes::PatroniConfig(wanted), _) => config(task, &target, wanted).await,
         _ => Err(failed(task, "it has no password, or is not in etcd")),
     }
+}
+
+/// Gives each member its vote that has none. The only member of a cluster is ours, whatever its address was before.
+async fn votes(task: &Task, target: &EtcdTarget, voters: &BTreeSet<String>) -> Result<()> {
+    let etcd = &task.world.drivers.etcd;
+    let members = etcd.members(target).await?;
+    for url in voters {
+        match (members.iter().find(|member| member.peer_urls.contains(url)), members.as_slice()) {
+            (Some(member), _) if member.votes => {}
+            (Some(member), _) => etcd.promote_member(target, &member.id).await?,
+            (None, [only]) => etcd.move_member(target, &only.id, url).await?,
+            (None, _) => return Err(failed(task, &format!("etcd has no member at {url}"))),
+        }
+    }
+    Ok(())
 }
 
 /// Patroni is told over REST, which it acts on at once; where that does not lead all the way (no Patroni runs yet,
@@ -96,6 +114,9 @@ pub(super) async fn remove(task: &Task, seen: &Attributes) -> Result<()> {
         gone(etcd.delete_user(&target, name).await)
     } else if let Attributes::PatroniConfig(config) = seen {
         gone(etcd.delete_prefix(&target, &config.prefix).await)
+    } else if let Attributes::EtcdMember { .. } = seen {
+        let Some(id) = &task.step.object else { return Err(failed(task, "the plan does not say which member")) };
+        etcd.remove_member(&target, id).await
     } else {
         // The fleet's etcd is never deleted by itself: its service is.
         Ok(())

@@ -164,9 +164,10 @@ async fn act(task: &Task) -> Result<()> {
             host::establish(task, resource).await
         }
         Attributes::Network { .. } | Attributes::Service(_) => swarm::establish(task, resource).await,
-        Attributes::Etcd { .. } | Attributes::EtcdUser { .. } | Attributes::PatroniConfig(_) => {
-            etcd::establish(task, resource).await
-        }
+        Attributes::EtcdMember { .. }
+        | Attributes::Etcd { .. }
+        | Attributes::EtcdUser { .. }
+        | Attributes::PatroniConfig(_) => etcd::establish(task, resource).await,
         Attributes::Instance(wanted) => instance::ready(task, wanted).await,
         Attributes::Role(_)
         | Attributes::Database { .. }
@@ -183,9 +184,10 @@ async fn delete(task: &Task) -> Result<()> {
             host::remove(task, seen).await
         }
         Attributes::Network { .. } | Attributes::Service(_) => swarm::remove(task, seen).await,
-        Attributes::Etcd { .. } | Attributes::EtcdUser { .. } | Attributes::PatroniConfig(_) => {
-            etcd::remove(task, seen).await
-        }
+        Attributes::EtcdMember { .. }
+        | Attributes::Etcd { .. }
+        | Attributes::EtcdUser { .. }
+        | Attributes::PatroniConfig(_) => etcd::remove(task, seen).await,
         // Readiness goes with the service.
         Attributes::Instance(_) => Ok(()),
         Attributes::Role(_)

@@ -4,7 +4,8 @@ use super::super::swarm_words::why_not;
 use super::Task;
 use crate::domain::layout;
 use crate::drivers::{Error, Result};
-use crate::model::Attributes;
+use crate::model::{Attributes, EtcdChange};
+use crate::world::World;
 
 /// Looks at what is waited for between two looks at Swarm's tasks: half a second at the pace of `instance::ready`.
 const LOOKS_BETWEEN: u32 = 5;
@@ -26,13 +27,14 @@ impl Watch {
     pub(super) fn new(task: &Task) -> Self {
         let service = task.resource.as_ref().and_then(|resource| match &resource.attributes {
             Attributes::Instance(wanted) => Some(wanted.service.clone()),
-            Attributes::Etcd { .. } => Some(layout::etcd_service(&task.world.fleet, &task.world.facts.host)),
+            Attributes::Etcd { .. } => Some(etcd_service(&task.world)),
             Attributes::Record { .. }
             | Attributes::Directory { .. }
             | Attributes::File { .. }
             | Attributes::Certificate(_)
             | Attributes::Network { .. }
             | Attributes::Service(_)
+            | Attributes::EtcdMember { .. }
             | Attributes::EtcdUser { .. }
             | Attributes::PatroniConfig(_)
             | Attributes::Role(_)
@@ -67,4 +69,14 @@ impl Watch {
         }
         Ok(Some(words))
     }
+}
+
+/// The service that etcd waits for: that of the member that comes, else that of this host.
+fn etcd_service(world: &World) -> String {
+    let record = world.record.get();
+    let host = match &record.etcd_change {
+        Some(EtcdChange::Joins { host }) => host,
+        Some(EtcdChange::Leaves { .. }) | None => &world.facts.host,
+    };
+    layout::etcd_service(&world.fleet, host)
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use super::super::patroni_config;
 use super::{Seen, observation, present, unknown};
 use crate::domain::layout;
-use crate::drivers::etcd::EtcdTarget;
+use crate::drivers::etcd::{EtcdTarget, MemberSeen};
 use crate::drivers::{Error, Result};
 use crate::model::{Attributes, Kind, Observation, Payload, Present, Resource, ResourceId, Scope};
 use crate::world::World;
 
 /// Looks at everything of this scope that lives in etcd.
 pub(super) async fn look(world: &World, scope: &Scope, resources: &[&Resource], swarm: &Seen) -> Seen {
-    let kinds = [Kind::Etcd, Kind::EtcdUser, Kind::PatroniConfig];
+    let kinds = [Kind::EtcdMember, Kind::Etcd, Kind::EtcdUser, Kind::PatroniConfig];
     let wanted: Vec<&&Resource> = resources.iter().filter(|resource| kinds.contains(&resource.id.kind)).collect();
     if wanted.is_empty() {
         return Seen::new();
@@ -26,14 +26,19 @@ pub(super) async fn look(world: &World, scope: &Scope, resources: &[&Resource], 
     };
     let authentication = world.drivers.etcd.authentication(&target).await;
     let mut seen = Seen::new();
+    if *scope == Scope::Fleet {
+        let members = world.drivers.etcd.members(&target).await;
+        for resource in wanted {
+            seen.insert(resource.id.clone(), of_the_fleet(&authentication, &members, resource));
+        }
+        unwanted(resources, &members.unwrap_or_default(), &mut seen);
+        return seen;
+    }
     for resource in wanted {
-        let observed = match (&authentication, &resource.attributes) {
-            (Err(error), _) => unknown(error),
-            (Ok(on), Attributes::Etcd { endpoints, .. }) => {
-                present(Attributes::Etcd { endpoints: endpoints.clone(), authentication: *on })
-            }
-            (Ok(false), _) => Observation::Unknown { why: "etcd's authentication is not on yet".to_owned() },
-            (Ok(true), _) => observation(one(world, &target, resource).await),
+        let observed = match &authentication {
+            Err(error) => unknown(error),
+            Ok(false) => Observation::Unknown { why: "etcd's authentication is not on yet".to_owned() },
+            Ok(true) => observation(one(world, &target, resource).await),
         };
         seen.insert(resource.id.clone(), observed);
     }
@@ -41,6 +46,65 @@ pub(super) async fn look(world: &World, scope: &Scope, resources: &[&Resource], 
         extras(world, &target, scope, &mut seen).await;
     }
     seen
+}
+
+/// The cluster as a whole, or one member of it.
+fn of_the_fleet(authentication: &Result<bool>, members: &Result<Vec<MemberSeen>>, resource: &Resource) -> Observation {
+    let (authentication, members) = match (authentication, members) {
+        (Err(error), _) | (_, Err(error)) => return unknown(error),
+        (Ok(authentication), Ok(members)) => (*authentication, members),
+    };
+    match &resource.attributes {
+        Attributes::Etcd { endpoints, voters, .. } => {
+            let voting = members.iter().filter(|member| member.votes).flat_map(|member| &member.peer_urls);
+            let voters = voting.filter(|url| voters.contains(*url)).cloned().collect();
+            present(Attributes::Etcd { endpoints: endpoints.clone(), voters, authentication })
+        }
+        Attributes::EtcdMember { peer_url } => {
+            match members.iter().find(|member| member.peer_urls.contains(peer_url)) {
+                Some(member) => in_list(member, peer_url),
+                None => Observation::Absent,
+            }
+        }
+        Attributes::Record { .. }
+        | Attributes::Directory { .. }
+        | Attributes::File { .. }
+        | Attributes::Certificate(_)
+        | Attributes::Network { .. }
+        | Attributes::Service(_)
+        | Attributes::EtcdUser { .. }
+        | Attributes::PatroniConfig(_)
+        | Attributes::Instance(_)
+        | Attributes::Role(_)
+        | Attributes::Database { .. }
+        | Attributes::Extension { .. }
+        | Attributes::Script { .. } => Observation::Unknown { why: "it is not the fleet's etcd".to_owned() },
+    }
+}
+
+fn in_list(member: &MemberSeen, peer_url: &str) -> Observation {
+    let mut present = Present::new(Attributes::EtcdMember { peer_url: peer_url.to_owned() });
+    present.object = Some(member.id.clone());
+    Observation::Present(present)
+}
+
+/// Members that nobody wants. Where the cluster has only one it is ours, whatever its address was before.
+fn unwanted(resources: &[&Resource], members: &[MemberSeen], seen: &mut Seen) {
+    let mut known = BTreeSet::new();
+    for resource in resources {
+        if let Attributes::Etcd { voters, .. } = &resource.attributes {
+            known.extend(voters);
+        } else if let Attributes::EtcdMember { peer_url } = &resource.attributes {
+            known.insert(peer_url);
+        }
+    }
+    for member in members.iter().filter(|_| members.len() > 1) {
+        if member.peer_urls.iter().any(|url| known.contains(url)) {
+            continue;
+        }
+        let peer_url = member.peer_urls.first().cloned().unwrap_or_default();
+        seen.insert(ResourceId::new(Kind::EtcdMember, member.id.clone()), in_list(member, &peer_url));
+    }
 }
 
 /// In the fleet's own scope: the service of etcd is not there, so there is nothing to ask.

@@ -33,6 +33,7 @@ pub(super) async fn look(world: &World, resources: &[&Resource]) -> Seen {
             Attributes::Record { .. }
             | Attributes::Network { .. }
             | Attributes::Service(_)
+            | Attributes::EtcdMember { .. }
             | Attributes::Etcd { .. }
             | Attributes::EtcdUser { .. }
             | Attributes::PatroniConfig(_)
@@ -80,7 +81,7 @@ async fn certificate(world: &World, wanted: &CertificateAttributes) -> Result<Op
     let inspected = certificates::inspect(
         &wanted.stem,
         certificate.content.expose(),
-        &world.record.ca_certificate_pem,
+        &world.record.get().ca_certificate_pem,
         world.now_s(),
         key.permissions.uid,
         key.permissions.gid,

@@ -148,9 +148,13 @@ fn executor(world: &World, desired: &Graph, kind: Kind) -> Executor {
             .find(|executor| matches!(executor, Executor::Primary(_)))
             .cloned()
             .unwrap_or(Executor::Manager),
-        Kind::Record | Kind::Network | Kind::Service | Kind::Etcd | Kind::EtcdUser | Kind::PatroniConfig => {
-            Executor::Manager
-        }
+        Kind::Record
+        | Kind::Network
+        | Kind::Service
+        | Kind::EtcdMember
+        | Kind::Etcd
+        | Kind::EtcdUser
+        | Kind::PatroniConfig => Executor::Manager,
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) fn is_inside(kind: Kind) -> bool {
         | Kind::Certificate
         | Kind::Network
         | Kind::Service
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::PatroniConfig

@@ -122,6 +122,7 @@ fn attributes(kind: usize, name: &str, variant: u8) -> Attributes {
         }),
         Kind::Record
         | Kind::Certificate
+        | Kind::EtcdMember
         | Kind::Etcd
         | Kind::EtcdUser
         | Kind::PatroniConfig

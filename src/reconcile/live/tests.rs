@@ -17,6 +17,7 @@ use crate::reconcile::promises::Promises;
 use crate::runtime::Random;
 use crate::runtime::clock::FakeClock;
 use crate::world::World;
+use crate::world::current::Current;
 
 const MIB: u64 = 1 << 20;
 
@@ -46,7 +47,7 @@ fn world(change: impl FnOnce(&mut fake::Options)) -> (World, tempfile::TempDir) 
         drivers: fake::World::new(options).drivers(),
         fleet,
         key: Arc::new(FleetKey::load_or_create(&directory.path().join("fleet.key")).unwrap()),
-        record: Arc::new(record),
+        record: Current::new(record),
         etcd_client_port: 2379,
         clock,
         random: Random::System,

@@ -5,5 +5,7 @@ mod gone;
 mod hands_off;
 mod lead;
 mod lost;
+mod members;
+mod others;
 mod scripts;
 mod site;

@@ -1,6 +1,7 @@
 //! A fleet with one database in an in-memory world, and passes over it one by one, on a clock that stands still while
 //! nobody waits.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use super::super::place::{Begun, Place, Worked};
 use super::super::service::{Options, Shared};
 use super::super::trash::TrashClock;
 use super::super::{Deadlines, Limits};
+use super::others::Others;
 use crate::contract::documents::{AcceptedBy, Condition, ConditionType, Event, EventType, PlanDoc, Status};
 use crate::contract::topics::Topic;
 use crate::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet};
 use crate::drivers::seal::FleetKey;
+use crate::drivers::swarm::EngineSeen;
 use crate::drivers::{certificates, fake};
 use crate::model::record::StoredSpec;
 use crate::model::{DatabaseId, Digest, FleetId, HostId, InstanceId, NodeName, Scope, Secret};
@@ -26,6 +29,7 @@ use crate::runtime::bell::bell;
 use crate::runtime::clock::{SharedClock, TokioClock};
 use crate::runtime::random::Random;
 use crate::store::{self, Candidate, Commits, Hold, Rows as _, Store};
+use crate::world::current::Current;
 use crate::world::lease::Lease;
 use crate::world::{InstanceEndpoints, World};
 
@@ -39,22 +43,44 @@ pub(super) struct Site {
     pub(super) fake: fake::World,
     pub(super) shared: Arc<Shared>,
     pub(super) id: DatabaseId,
+    /// The hosts beside the one that leads.
+    pub(super) others: Arc<Others>,
     heard: StdMutex<Option<u64>>,
     _key: tempfile::TempDir,
+}
+
+/// What the host that leads is.
+fn facts(host: &HostId, advertise_address: IpAddr, engine: EngineSeen) -> HostFacts {
+    HostFacts {
+        host: host.clone(),
+        hostname: engine.hostname,
+        swarm_node: engine.swarm_node.unwrap(),
+        data_dir: "/var/lib/pgmoor".to_owned(),
+        advertise_address,
+        cpus: engine.cpus,
+        memory_bytes: engine.memory_bytes,
+        postgres_owner: Owner::IMAGE,
+        etcd_owner: Owner::IMAGE,
+    }
 }
 
 impl Site {
     /// A fleet whose etcd runs, on a host beside which none can lead.
     pub(super) async fn new() -> Self {
-        Self::with(false).await
+        Self::with(false, 0).await
     }
 
     /// The same on a host that holds the lease.
     pub(super) async fn leading() -> Self {
-        Self::with(true).await
+        Self::with(true, 0).await
     }
 
-    async fn with(lease: bool) -> Self {
+    /// The same on a host beside which there are so many others, without any work yet.
+    pub(super) async fn among(others: u8) -> Self {
+        Self::with(true, others).await
+    }
+
+    async fn with(lease: bool, others: u8) -> Self {
         let clock: SharedClock = Arc::new(TokioClock::starting_at(NOW_MS));
         let fake = fake::World::new(fake::Options::new(Arc::clone(&clock)));
         let drivers = fake.drivers();
@@ -67,31 +93,25 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let key = FleetKey::load_or_create(&directory.path().join("fleet.key")).unwrap();
         let options = FleetOptions::default();
-        let facts = HostFacts {
-            host: host.clone(),
-            hostname: engine.hostname,
-            swarm_node: engine.swarm_node.unwrap(),
-            data_dir: "/var/lib/pgmoor".to_owned(),
-            advertise_address: address,
-            cpus: engine.cpus,
-            memory_bytes: engine.memory_bytes,
-            postgres_owner: Owner::IMAGE,
-            etcd_owner: Owner::IMAGE,
-        };
+        let facts = facts(&host, address, engine);
         let lease = if lease { Some(Lease::take(&fake, &id, &host, 0).await.unwrap()) } else { None };
-        let world = World {
+        let mut world = World {
             drivers,
             fleet: id.clone(),
             key: Arc::new(key),
             hosts: Hosts::from(facts.clone()),
             facts,
-            record: Arc::new(record),
+            record: Current::new(record),
             etcd_client_port: options.etcd_client_port,
             clock,
             random: Random::seeded(7),
             lease,
             remote: None,
         };
+        let others = Arc::new(Others::beside(&world, others));
+        world.hosts =
+            others.worlds.values().map(|(_, other)| other.facts.clone()).chain([world.facts.clone()]).collect();
+        world.remote = Some(Arc::clone(&others) as _);
         let options = Options {
             tick: Duration::from_secs(10),
             limits: Limits::default(),
@@ -118,10 +138,13 @@ impl Site {
             fake,
             shared: Arc::new(shared),
             id: DatabaseId::parse("shop").unwrap(),
+            others,
             heard: StdMutex::new(None),
             _key: directory,
         };
-        site.settle(&Scope::Fleet).await;
+        if site.others.worlds.is_empty() {
+            site.settle(&Scope::Fleet).await;
+        }
         site
     }
 

@@ -4,7 +4,7 @@ use pgmoor::drivers::etcd::{Etcd, EtcdTarget, UserSeen};
 use pgmoor::model::Secret;
 
 use super::site::Site;
-use super::{Bench, free_port, is_conflict, is_failed, is_unreachable};
+use super::{Bench, free_port, is_conflict, is_failed, is_unreachable, until};
 
 pub(crate) async fn etcd(bench: &impl Bench) {
     let site = Site::new(bench).await;
@@ -20,6 +20,7 @@ pub(crate) async fn etcd(bench: &impl Bench) {
     etcd.enable_authentication(&target).await.unwrap();
     keys(etcd, &target, "/with/").await;
     users(etcd, &target).await;
+    members(&site, &target).await;
     let wrong = EtcdTarget { root_password: Secret::new("not the password"), ..target.clone() };
     let refused = etcd.get(&wrong, "/with/a").await;
     assert!(is_failed(&refused), "{refused:?}");
@@ -33,6 +34,38 @@ pub(crate) async fn etcd(bench: &impl Bench) {
     let distrusted = EtcdTarget { identity: stranger.into(), ..target };
     let refused = etcd.get(&distrusted, "/with/a").await;
     assert!(is_unreachable(&refused), "an etcd of another authority is not ours: {refused:?}");
+}
+
+/// A second member comes, gets its vote once it has caught up, gives the same answers, and goes again.
+async fn members(site: &Site<'_, impl Bench>, target: &EtcdTarget) {
+    let etcd = &*site.bench.drivers().etcd;
+    let votes = async || -> Vec<bool> { etcd.members(target).await.unwrap().iter().map(|one| one.votes).collect() };
+    let founder = etcd.members(target).await.unwrap().remove(0);
+    let (first, elsewhere) = (founder.peer_urls.first().unwrap(), "https://192.0.2.9:2380");
+    etcd.move_member(target, &founder.id, elsewhere).await.unwrap();
+    assert_eq!(etcd.members(target).await.unwrap()[0].peer_urls, [elsewhere.to_owned()].into());
+    etcd.move_member(target, &founder.id, first).await.unwrap();
+
+    let second = site.second_member();
+    etcd.add_member(target, &second.peer_url).await.unwrap();
+    etcd.add_member(target, &second.peer_url).await.unwrap();
+    let listed = etcd.members(target).await.unwrap();
+    assert_eq!(listed.len(), 2);
+    let added = listed.into_iter().find(|member| member.peer_urls.contains(&second.peer_url)).unwrap();
+    assert!(!added.votes);
+    let early = etcd.promote_member(target, &added.id).await;
+    assert!(is_unreachable(&early), "it does not run yet: {early:?}");
+    site.start_member(&second).await;
+    until("it has caught up", async || etcd.promote_member(target, &added.id).await.is_ok()).await;
+    etcd.promote_member(target, &added.id).await.unwrap();
+    assert_eq!(votes().await, [true, true]);
+
+    etcd.put(target, "/members/a", b"x", Some(0)).await.unwrap();
+    let through_it = EtcdTarget { endpoints: vec![second.client_url.clone()], ..target.clone() };
+    until("it answers", async || etcd.get(&through_it, "/members/a").await.is_ok_and(|key| key.is_some())).await;
+    until("it goes", async || etcd.remove_member(target, &added.id).await.is_ok()).await;
+    etcd.remove_member(target, &added.id).await.unwrap();
+    assert_eq!(votes().await, [true]);
 }
 
 async fn keys(etcd: &dyn Etcd, target: &EtcdTarget, prefix: &str) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgmoor::contract::{Context, accept};
 use pgmoor::domain::database::{self, Accepted, Choose, PASSWORD_BYTES, PORT_FIRST};
 use pgmoor::domain::patroni::document;
-use pgmoor::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet, layout};
+use pgmoor::domain::{FleetOptions, HostFacts, Hosts, Owner, catalogue, fleet, layout, members};
 use pgmoor::drivers::certificates::{Authority, issue, make_authority};
 use pgmoor::drivers::etcd::EtcdTarget;
 use pgmoor::drivers::host::Permissions;
@@ -32,6 +32,13 @@ pub(super) struct Site<'a, B> {
     pub(super) fleet: FleetRecord,
     pub(super) facts: HostFacts,
     options: FleetOptions,
+}
+
+/// A second member of etcd, as on another host, with ports of its own.
+pub(super) struct SecondMember {
+    pub(super) peer_url: String,
+    pub(super) client_url: String,
+    resources: Vec<Resource>,
 }
 
 /// The database on it.
@@ -99,6 +106,49 @@ impl<'a, B: Bench> Site<'a, B> {
             endpoints: vec![layout::etcd_url(&self.facts.advertise_address.to_string(), self.options.etcd_client_port)],
             identity: Arc::new(self.identity(&layout::daemon_etcd_stem(&self.facts.data_dir)).await),
             root_password: self.fleet.etcd_root_password.clone(),
+        }
+    }
+
+    /// What the next member of a fleet of three hosts is made of.
+    pub(super) fn second_member(&self) -> SecondMember {
+        let host = |number: u8| HostFacts {
+            host: HostId::parse(&format!("host-{number}")).unwrap(),
+            data_dir: format!("{}/host-{number}", self.facts.data_dir),
+            ..self.facts.clone()
+        };
+        let hosts: Hosts = [self.facts.clone(), host(2), host(3)].into_iter().collect();
+        let record = members::next(&self.fleet, &hosts, &members::Standing::default()).unwrap();
+        let graph = fleet::graph(&record, &hosts, &catalogue::embedded().unwrap(), &self.options).unwrap();
+        let address = self.facts.advertise_address.to_string();
+        let (client, peer) = (free_port(), free_port());
+        let at = |port| layout::etcd_url(&address, port);
+        let mut resources: Vec<Resource> =
+            graph.in_order().filter(|resource| resource.id.name.contains("host-2")).cloned().collect();
+        for resource in &mut resources {
+            let Attributes::Service(service) = &mut resource.attributes else { continue };
+            for port in &mut service.ports {
+                port.published = if port.name == "client" { client } else { peer };
+            }
+            let (first, second) = (at(self.options.etcd_peer_port), at(peer));
+            let cluster = format!("host-1={first},host-2={second}");
+            for (name, value) in [
+                ("ADVERTISE_CLIENT_URLS", at(client)),
+                ("INITIAL_ADVERTISE_PEER_URLS", second),
+                ("INITIAL_CLUSTER", cluster),
+            ] {
+                assert!(service.env.insert(format!("ETCD_{name}"), value).is_some(), "{name}");
+            }
+        }
+        SecondMember { peer_url: at(peer), client_url: at(client), resources }
+    }
+
+    /// Starts it.
+    pub(super) async fn start_member(&self, member: &SecondMember) {
+        let owner = Permissions { mode: 0o700, uid: 0, gid: 0 };
+        let data_dir = format!("{}/host-2", self.facts.data_dir);
+        self.bench.drivers().host.make_directory(&data_dir, owner).await.unwrap();
+        for resource in &member.resources {
+            self.establish(resource).await;
         }
     }
 
