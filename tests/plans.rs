@@ -87,7 +87,7 @@ impl Site {
         let context = Context {
             catalogue: &self.catalogue,
             host: &here.host,
-            known_hosts: &BTreeSet::from([here.host.clone()]),
+            known_hosts: None,
             previous: before.map(|before| &before.spec),
             ports_in_use: &BTreeMap::new(),
             data_dir: &here.data_dir,

@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("execute", &["domain", "plan", "drivers", "world", "runtime"]),
     ("reconcile", &["contract", "domain", "plan", "report", "store", "drivers", "world", "execute", "runtime"]),
     ("operate", &["domain", "plan", "flow", "report", "store", "drivers", "world", "runtime"]),
-    ("monitor", &["contract", "domain", "report", "store", "drivers", "world", "runtime"]),
+    ("monitor", &["contract", "domain", "report", "store", "drivers", "world", "execute", "runtime"]),
     ("agent", &["contract", "domain", "plan", "store", "drivers", "mqtt", "world", "execute", "runtime"]),
     ("outbox", &["contract", "store", "mqtt", "runtime"]),
     ("cli", &["contract", "domain", "plan", "report", "mqtt", "drivers", "runtime"]),

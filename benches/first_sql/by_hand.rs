@@ -141,7 +141,7 @@ impl ByHand {
         let context = Context {
             catalogue: &site.catalogue,
             host: &site.host,
-            known_hosts: &known_hosts,
+            known_hosts: Some(&known_hosts),
             previous: None,
             ports_in_use: &nobody,
             data_dir: &self.facts.data_dir,

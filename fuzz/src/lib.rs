@@ -1,11 +1,11 @@
 //! What the targets share: a world to judge specs against, and what must hold of every answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use pgmoor::contract::spec::DEFAULT_MEMORY_BYTES;
 use pgmoor::contract::{Context, Fault, accept};
-use pgmoor::model::{AcceptedSpec, Catalogue, DatabaseId, HostId};
+use pgmoor::model::{AcceptedSpec, Catalogue, DatabaseId, HostId, HostPorts};
 
 /// The shipped catalogue, one host, one port that another database has.
 struct World {
@@ -13,7 +13,7 @@ struct World {
     id: DatabaseId,
     host: HostId,
     hosts: BTreeSet<HostId>,
-    ports: BTreeMap<u16, DatabaseId>,
+    ports: HostPorts,
 }
 
 fn world() -> &'static World {
@@ -24,8 +24,8 @@ fn world() -> &'static World {
             catalogue: serde_json::from_str(include_str!("../../deploy/catalogue.json")).expect("the shipped catalogue"),
             id: DatabaseId::parse("shop").expect("a database id"),
             hosts: BTreeSet::from([host.clone()]),
+            ports: HostPorts::from([((host.clone(), 5433), DatabaseId::parse("other").expect("a database id"))]),
             host,
-            ports: BTreeMap::from([(5433, DatabaseId::parse("other").expect("a database id"))]),
         }
     })
 }
@@ -39,7 +39,7 @@ pub fn judge(bytes: &[u8]) -> Option<AcceptedSpec> {
     let context = |previous| Context {
         catalogue: &world.catalogue,
         host: &world.host,
-        known_hosts: &world.hosts,
+        known_hosts: Some(&world.hosts),
         previous,
         ports_in_use: &world.ports,
         data_dir: "/var/lib/pgmoor",

@@ -10,43 +10,47 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::{HostFacts, Hosts, Owner, fleet};
+use super::config::{self, Settings, default};
+use super::role;
+use super::services::Base;
+use crate::domain::{HostFacts, Hosts, Owner, fleet, members};
+use crate::drivers;
 use crate::drivers::certificates;
-use crate::drivers::seal::FleetKey;
 use crate::drivers::swarm::EngineSeen;
-use crate::drivers::{self, Drivers};
-use crate::model::{Catalogue, FleetId, FleetRecord, HostId, Scope};
+use crate::model::{FleetRecord, Scope};
 use crate::monitor::HostReporter;
 use crate::reconcile::Waiting;
 use crate::runtime::backoff::{Backoff, Schedule};
 use crate::runtime::bell::Listener;
 use crate::runtime::chain::chain;
-use crate::runtime::clock::SharedClock;
-use crate::runtime::random::Random;
-use crate::store::{self, Rows as _, Store};
+use crate::store::{self, Rows as _};
 use crate::world::current::Current;
-use crate::world::{World, record};
+use crate::world::{World, lead, record, roster};
 
 /// The label of an image with the user and group that its process runs as.
 const OWNER_LABEL: &str = "org.pgmoor.uid";
 
+/// The pause between two tries to find a world.
+pub(super) const WAIT: Schedule = Schedule { first: Duration::from_millis(250), max: Duration::from_secs(10) };
+
 /// What is known before the engine is asked.
 #[derive(Clone)]
 pub(super) struct Known {
-    pub(super) fleet: FleetId,
-    pub(super) host: HostId,
-    pub(super) data_dir: String,
+    pub(super) base: Base,
     pub(super) hostname: String,
     pub(super) advertise: Option<IpAddr>,
     pub(super) etcd_client_port: u16,
-    pub(super) catalogue: Arc<Catalogue>,
-    pub(super) drivers: Drivers,
-    pub(super) key: Arc<FleetKey>,
-    pub(super) store: Store,
-    pub(super) clock: SharedClock,
-    pub(super) random: Random,
-    /// Told when records were taken from Swarm.
-    pub(super) adopted: watch::Sender<u64>,
+}
+
+impl Known {
+    pub(super) fn new(settings: &Settings, base: &Base) -> Self {
+        Self {
+            base: base.clone(),
+            hostname: config::hostname(),
+            advertise: settings.advertise_address,
+            etcd_client_port: settings.etcd_client_port.unwrap_or(default::ETCD_CLIENT_PORT),
+        }
+    }
 }
 
 /// Why there is no world yet.
@@ -67,23 +71,43 @@ pub(super) enum Error {
     Store(#[from] store::Error),
     #[error("make the fleet's secrets")]
     Random(#[from] crate::runtime::random::NoRandomness),
+    #[error("lead the fleet")]
+    Role(#[from] role::Error),
+    #[error("the Swarm's managers are led by another host, and so is the fleet")]
+    Follows,
+    #[error(
+        "nobody has made the fleet's record yet: pgmoor on the host that leads the Swarm's managers does (`docker node ls` names \
+         it), so it has to run there too"
+    )]
+    NoRecord,
+}
+
+impl Error {
+    /// Whether another host leads: waiting for a world to lead on is no use.
+    fn is_another_role(&self) -> bool {
+        matches!(self, Self::Follows | Self::Role(role::Error::Overtaken))
+    }
 }
 
 /// Tries until there is a world. Each reason is logged once; the host's status says it too, and so does every database,
 /// one whose spec comes meanwhile at once.
+///
+/// Gives none where another host leads.
 pub(super) async fn until_there(
     known: &Known,
+    adopted: &watch::Sender<u64>,
     mut reporter: HostReporter,
     (waiting, listener): (&Waiting, &mut Listener),
-) -> Result<World, store::Error> {
-    let mut backoff = Backoff::new(
-        Schedule { first: Duration::from_millis(250), max: Duration::from_secs(10) },
-        known.random.clone(),
-    );
+) -> Result<Option<World>, store::Error> {
+    let mut backoff = Backoff::new(WAIT, known.base.random.clone());
     let mut last = String::new();
     loop {
-        match world(known).await {
-            Ok(world) => return Ok(world),
+        match to_lead(known, adopted).await {
+            Ok(world) => return Ok(Some(world)),
+            Err(error) if error.is_another_role() => {
+                tracing::info!(why = chain(&error), "this host does not lead");
+                return Ok(None);
+            }
             Err(error) => {
                 let why = chain(&error);
                 if why != last {
@@ -112,20 +136,37 @@ pub(super) async fn until_there(
     }
 }
 
-/// How often the facts of this host are looked at again.
+/// How often the facts of this host, and the other hosts, are looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Returns once what the world was made from holds no more, and says what changed. What cannot be seen changes nothing
 /// (rule 2).
-pub(super) async fn until_changed(known: &Known, facts: &HostFacts) -> String {
+pub(super) async fn until_changed(known: &Known, world: &World) -> String {
+    let (swarm, fleet) = (&*known.base.drivers.swarm, &known.base.fleet);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if let Ok(engine) = known.drivers.swarm.engine().await
-            && let Some(what) = changed(facts, &engine, known.advertise)
+        if let Ok(engine) = swarm.engine().await
+            && let Some(what) = changed(&world.facts, &engine, known.advertise)
         {
             return what;
         }
+        if let Ok(hosts) = roster::read(swarm, fleet).await
+            && hosts != world.hosts
+        {
+            return format!("the hosts of the fleet are now {}", names(&hosts));
+        }
+        // Who leads has written it itself.
+        if let Ok(Some(record)) = record::fleet(swarm, &known.base.key, fleet).await
+            && record.revision > world.record.get().revision
+        {
+            tracing::info!(revision = record.revision, "the record of the fleet has changed");
+            world.record.set(record);
+        }
     }
+}
+
+fn names(hosts: &Hosts) -> String {
+    hosts.iter().map(|facts| facts.host.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// What differs between the facts and the engine, if anything that objects are made from does.
@@ -142,49 +183,88 @@ fn changed(facts: &HostFacts, engine: &EngineSeen, advertise: Option<IpAddr>) ->
     (address != was).then(|| format!("this host is reached at {address}, it was {was}"))
 }
 
-async fn world(known: &Known) -> Result<World, Error> {
+/// The world of a host that leads: the lease is taken or renewed for it, and what only Swarm knows comes into the store.
+async fn to_lead(known: &Known, adopted: &watch::Sender<u64>) -> Result<World, Error> {
     let facts = facts(known).await?;
-    let record = fleet_record(known, &facts).await?;
-    Ok(World {
-        drivers: known.drivers.clone(),
-        fleet: known.fleet.clone(),
-        key: Arc::clone(&known.key),
-        hosts: Hosts::from(facts.clone()),
+    if !lead::is_elected(&*known.base.drivers.swarm).await? {
+        return Err(Error::Follows);
+    }
+    let lease = role::take_up(&known.base).await?;
+    let hosts = with_others(known, &facts).await?;
+    let record = fleet_record(known, adopted, &facts).await?;
+    note_hosts(known, &record, &hosts).await?;
+    Ok(World { lease: Some(lease), ..of(known, facts, hosts, record) })
+}
+
+/// The world of a host that follows: all there is without being the one that plans.
+pub(super) async fn to_follow(known: &Known) -> Result<World, Error> {
+    let facts = facts(known).await?;
+    let hosts = with_others(known, &facts).await?;
+    let (swarm, base) = (&*known.base.drivers.swarm, &known.base);
+    let record = record::fleet(swarm, &base.key, &base.fleet).await?.ok_or(Error::NoRecord)?;
+    note_hosts(known, &record, &hosts).await?;
+    Ok(of(known, facts, hosts, record))
+}
+
+fn of(known: &Known, facts: HostFacts, hosts: Hosts, record: FleetRecord) -> World {
+    let base = &known.base;
+    World {
+        drivers: base.drivers.clone(),
+        fleet: base.fleet.clone(),
+        key: Arc::clone(&base.key),
+        hosts,
         facts,
         record: Current::new(record),
         etcd_client_port: known.etcd_client_port,
-        clock: Arc::clone(&known.clock),
-        random: known.random.clone(),
+        clock: Arc::clone(&base.clock),
+        random: base.random.clone(),
         lease: None,
         remote: None,
-    })
+    }
+}
+
+/// Writes this host into the roster; gives all that stand there.
+async fn with_others(known: &Known, facts: &HostFacts) -> Result<Hosts, Error> {
+    let (swarm, fleet) = (&*known.base.drivers.swarm, &known.base.fleet);
+    roster::announce(swarm, fleet, facts).await?;
+    Ok(roster::read(swarm, fleet).await?)
+}
+
+/// Keeps what is known of the hosts, for who reads a spec while Swarm does not answer.
+async fn note_hosts(known: &Known, record: &FleetRecord, hosts: &Hosts) -> Result<(), store::Error> {
+    let hosts = members::fleet_hosts(record, hosts, &known.base.host);
+    if known.base.store.read(|reader| reader.fleet_hosts())?.as_ref() == Some(&hosts) {
+        return Ok(());
+    }
+    known.base.store.write(move |writer| writer.put_fleet_hosts(&hosts)).await
 }
 
 async fn facts(known: &Known) -> Result<HostFacts, Error> {
-    let engine = known.drivers.swarm.engine().await?;
+    let base = &known.base;
+    let engine = base.drivers.swarm.engine().await?;
     let swarm_node = engine.swarm_node.ok_or(Error::NoSwarm)?;
     if !engine.manager {
         return Err(Error::NotAManager);
     }
     let address = known.advertise.or(engine.address).filter(|address| !address.is_loopback()).ok_or(Error::Loopback)?;
-    let default = known.catalogue.postgres(&known.catalogue.default).map(|image| image.image.clone());
+    let default = base.catalogue.postgres(&base.catalogue.default).map(|image| image.image.clone());
     Ok(HostFacts {
-        host: known.host.clone(),
+        host: base.host.clone(),
         hostname: known.hostname.clone(),
         swarm_node,
-        data_dir: known.data_dir.clone(),
+        data_dir: base.data_dir.clone(),
         advertise_address: address,
         cpus: engine.cpus,
         memory_bytes: engine.memory_bytes,
         postgres_owner: owner(known, default.as_deref()).await?,
-        etcd_owner: owner(known, Some(&known.catalogue.etcd.image)).await?,
+        etcd_owner: owner(known, Some(&base.catalogue.etcd.image)).await?,
     })
 }
 
 /// Whom an image's process runs as; an image that does not say follows the project's own.
 async fn owner(known: &Known, image: Option<&str>) -> Result<Owner, Error> {
     let Some(image) = image else { return Ok(Owner::IMAGE) };
-    let label = known.drivers.swarm.image(image).await?.and_then(|seen| seen.labels.get(OWNER_LABEL).cloned());
+    let label = known.base.drivers.swarm.image(image).await?.and_then(|seen| seen.labels.get(OWNER_LABEL).cloned());
     Ok(label.as_deref().and_then(parse_owner).unwrap_or(Owner::IMAGE))
 }
 
@@ -195,9 +275,10 @@ fn parse_owner(label: &str) -> Option<Owner> {
 }
 
 /// The newest of what Swarm and the store have; made where neither has one. The databases' records come along.
-async fn fleet_record(known: &Known, facts: &HostFacts) -> Result<FleetRecord, Error> {
-    let found = record::find(&*known.drivers.swarm, &known.key, &known.fleet).await?;
-    let cached = known.store.read(|reader| reader.fleet_record())?;
+async fn fleet_record(known: &Known, adopted: &watch::Sender<u64>, facts: &HostFacts) -> Result<FleetRecord, Error> {
+    let base = &known.base;
+    let found = record::find(&*base.drivers.swarm, &base.key, &base.fleet).await?;
+    let cached = base.store.read(|reader| reader.fleet_record())?;
     let newest = match (found.fleet, cached) {
         (Some(found), Some(cached)) if cached.revision > found.revision => Some(cached),
         (Some(found), _) => Some(found),
@@ -208,8 +289,8 @@ async fn fleet_record(known: &Known, facts: &HostFacts) -> Result<FleetRecord, E
         None => minted(known, facts)?,
     };
     let (kept, databases) = (record.clone(), found.databases);
-    let (fleet, now_ms) = (known.fleet.clone(), known.clock.now_ms());
-    let adopted = known
+    let (fleet, now_ms) = (base.fleet.clone(), base.clock.now_ms());
+    let taken = base
         .store
         .write(move |writer| {
             let mut adopted = 0;
@@ -226,8 +307,8 @@ async fn fleet_record(known: &Known, facts: &HostFacts) -> Result<FleetRecord, E
             Ok(adopted)
         })
         .await?;
-    if adopted > 0 {
-        known.adopted.send_modify(|all| *all += adopted);
+    if taken > 0 {
+        adopted.send_modify(|all| *all += taken);
     }
     Ok(record)
 }
@@ -247,16 +328,17 @@ fn moved(record: FleetRecord, facts: &HostFacts) -> FleetRecord {
 }
 
 fn minted(known: &Known, facts: &HostFacts) -> Result<FleetRecord, Error> {
-    let authority = certificates::make_authority(&known.fleet, known.clock.now_s())?;
+    let authority = certificates::make_authority(&known.base.fleet, known.base.clock.now_s())?;
     let mut entropy = [0; fleet::ENTROPY_BYTES];
-    known.random.fill(&mut entropy)?;
-    let member = (&known.host, facts.advertise_address);
-    Ok(fleet::mint(&known.fleet, member, authority.certificate_pem, authority.key_pem, &entropy))
+    known.base.random.fill(&mut entropy)?;
+    let member = (&known.base.host, facts.advertise_address);
+    Ok(fleet::mint(&known.base.fleet, member, authority.certificate_pem, authority.key_pem, &entropy))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{FleetId, HostId};
 
     fn facts() -> HostFacts {
         HostFacts {
@@ -278,7 +360,7 @@ mod tests {
             engine_version: "20.10.24".to_owned(),
             swarm_node: node.map(str::to_owned),
             manager,
-            leader: manager,
+            leader: Some(manager),
             address: Some(IpAddr::from([192, 0, 2, last])),
             hostname: "host".to_owned(),
             cpus: 4,

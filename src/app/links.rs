@@ -432,7 +432,6 @@ mod tests {
         let store = Store::in_memory(&Options { commits: Commits::AtOnce, ..Options::new(fleet.clone()) }).unwrap();
         let intake = Intake {
             fleet,
-            known_hosts: [host.clone()].into(),
             host,
             data_dir: "/var/lib/pgmoor".to_owned(),
             catalogue: Arc::new(catalogue::embedded().unwrap()),

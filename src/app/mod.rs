@@ -1,19 +1,24 @@
-//! `pgmoor serve`: builds every room from its options, starts them in order and stops them in reverse.
+//! `pgmoor serve`: builds every room from its options, starts them in order and stops them in reverse. Which rooms there
+//! are depends on the role of the host ([`role`]).
 //!
 //! Architecture invariant: the only place that knows all rooms. The links, the outbox and intake work as soon as there
 //! is a broker; the reconciler and the monitor as soon as there is a Swarm.
 
 mod adopt;
+mod between;
 mod bootstrap;
 pub mod config;
+mod follow;
 mod links;
 mod resync;
+mod role;
 pub mod services;
 mod world;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +37,8 @@ use crate::runtime::random::Random;
 use crate::runtime::supervisor::{self, Policy, Supervisor};
 use crate::store::{self, Store};
 use config::{DriverKind, Settings, default};
-use services::{Base, Lines};
+use role::Role;
+use services::{Base, Leading, Lines};
 
 /// Why the daemon does not start, or why it stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +91,7 @@ pub enum Error {
 pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), Error> {
     let base = base(settings)?;
     tracing::info!(fleet = %base.fleet, host = %base.host, data_dir = base.data_dir, epoch = base.store.epoch(), "starting");
-    let mut supervisor = Supervisor::new(supervisor::Options::default(), base.clock.clone(), base.random.clone());
+    let mut supervisor = Supervisor::new(PROCESS, base.clock.clone(), base.random.clone());
     let broker = links::broker(settings).await?;
     let (options, embedded) = match broker {
         links::BrokerSide::Embedded(broker) => {
@@ -96,28 +102,84 @@ pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), E
         }
         links::BrokerSide::External(options) => (options, false),
     };
-    let identity = mqtt::Identity { fleet: base.fleet.clone(), controller: base.controller.clone() };
-    let will = links::will(&base);
-    let (mut outbound, publisher) = mqtt::Outbound::new(&options, &identity, will, base.random.clone())?;
-    let (inbound, receiver, deliveries) = mqtt::Inbound::new(&options, identity.clone(), base.random.clone())?;
-    outbound.follow(&receiver);
-
-    let lines = Lines {
-        inward: Arc::new(receiver),
-        deliveries,
-        outward: Arc::new(publisher),
-        confirm: links::confirm(options, identity, base.random.clone()),
-        embedded,
-    };
-    let written = outbound.watch(filters::reports(&base.fleet, &base.controller, &base.host));
-    links::run_guard(&mut supervisor, Guard::new(base.fleet.clone(), base.store.clone(), base.clock.clone(), written));
-    links::say_schemas(&base).await?;
-    links::run_outbound(&mut supervisor, outbound);
-    services::start(&mut supervisor, settings, &base, lines);
-    links::run_inbound(&mut supervisor, inbound);
+    let roles = Roles { settings: settings.clone(), base, options, embedded };
+    once(&mut supervisor, "role", roles, |roles, stop| async move { roles.play(stop).await.map_err(Into::into) });
     supervisor.run(stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The process has as long as its role, and a moment more: below the 30 seconds that a service manager waits.
+const PROCESS: supervisor::Options =
+    supervisor::Options { task_limit: Duration::from_secs(25), shutdown_limit: Duration::from_secs(28) };
+/// How long the services of a role may take to stop.
+const OF_ROLE: supervisor::Options =
+    supervisor::Options { task_limit: Duration::from_secs(10), shutdown_limit: Duration::from_secs(23) };
+
+/// What each role is made from.
+struct Roles {
+    settings: Settings,
+    base: Base,
+    options: mqtt::Options,
+    embedded: bool,
+}
+
+impl Roles {
+    /// Plays the role that is this host's, and the next when it changes, until `stop`.
+    async fn play(self, stop: CancellationToken) -> Result<(), Error> {
+        while !stop.is_cancelled() {
+            let role = role::which(&self.base, &stop).await?;
+            // Ends the role: it is another's, or the process stops.
+            let over = stop.child_token();
+            let mut supervisor = Supervisor::new(OF_ROLE, self.base.clock.clone(), self.base.random.clone());
+            tracing::info!(?role, "the role of this host");
+            match role {
+                Role::Leads => self.lead(&mut supervisor, over.clone()).await?,
+                Role::Follows => self.follow(&mut supervisor, over.clone())?,
+            }
+            supervisor.run(over).await?;
+        }
+        Ok(())
+    }
+
+    async fn lead(&self, supervisor: &mut Supervisor, over: CancellationToken) -> Result<(), Error> {
+        let Self { settings, base, options, embedded } = self;
+        let identity = self.identity();
+        let will = links::will(base);
+        let (mut outbound, publisher) = mqtt::Outbound::new(options, &identity, will, base.random.clone())?;
+        let (inbound, receiver, deliveries) = mqtt::Inbound::new(options, identity.clone(), base.random.clone())?;
+        outbound.follow(&receiver);
+        let lines = Lines {
+            inward: Arc::new(receiver),
+            deliveries,
+            outward: Arc::new(publisher),
+            confirm: links::confirm(options.clone(), identity, base.random.clone()),
+            embedded: *embedded,
+        };
+        let written = outbound.watch(filters::reports(&base.fleet, &base.controller, &base.host));
+        links::run_guard(supervisor, Guard::new(base.fleet.clone(), base.store.clone(), base.clock.clone(), written));
+        links::say_schemas(base).await?;
+        links::run_outbound(supervisor, outbound);
+        let leading = Leading { over, between_hosts: Some(options.clone()) };
+        services::start(supervisor, settings, base, (lines, leading));
+        links::run_inbound(supervisor, inbound);
+        Ok(())
+    }
+
+    fn follow(&self, supervisor: &mut Supervisor, over: CancellationToken) -> Result<(), Error> {
+        let Self { settings, base, options, .. } = self;
+        let will = links::will(base);
+        let (mut outbound, publisher) = mqtt::Outbound::new(options, &self.identity(), will, base.random.clone())?;
+        let written = outbound.watch(filters::own_reports(&base.fleet, &base.controller, &base.host));
+        links::run_guard(supervisor, Guard::new(base.fleet.clone(), base.store.clone(), base.clock.clone(), written));
+        links::run_outbound(supervisor, outbound);
+        follow::start(supervisor, settings, base, (Arc::new(publisher), options.clone()), over);
+        Ok(())
+    }
+
+    fn identity(&self) -> mqtt::Identity {
+        mqtt::Identity { fleet: self.base.fleet.clone(), controller: self.base.controller.clone() }
+    }
 }
 
 fn base(settings: &Settings) -> Result<Base, Error> {

@@ -1,4 +1,4 @@
-//! The services of a daemon, put together from drivers, links, clock and randomness that somebody else made.
+//! The services of a daemon that leads its fleet, put together from drivers, links, clock and randomness that somebody else made.
 //!
 //! Architecture invariant: nothing in here knows whether a real broker or Docker is behind what it is handed. `serve`
 //! hands it the real ones; `tests/simulation` runs the same services on an in-memory world under a clock of its own.
@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::config::{Settings, default};
 pub use super::links::Link;
@@ -171,15 +172,24 @@ pub struct Lines {
     pub embedded: bool,
 }
 
-/// Starts them all, in the order in which they may begin: what goes out first, what comes in last.
-pub fn start(supervisor: &mut Supervisor, settings: &Settings, base: &Base, lines: Lines) {
+/// How this host leads.
+#[derive(Debug)]
+pub struct Leading {
+    /// Cancelled when it leads no more.
+    pub over: CancellationToken,
+    /// How hosts reach each other; none: there is no line between them.
+    pub between_hosts: Option<crate::mqtt::Options>,
+}
+
+/// Starts all services of a host that leads, in the order in which they may begin: what goes out first, what comes in
+/// last.
+pub fn start(supervisor: &mut Supervisor, settings: &Settings, base: &Base, (lines, leading): (Lines, Leading)) {
     let Lines { inward, deliveries, outward, confirm, embedded } = lines;
     let (bell_reconcile, listener) = bell();
     let (previews, questions) = PreviewQueue::new();
     let intake = Intake {
         fleet: base.fleet.clone(),
         host: base.host.clone(),
-        known_hosts: [base.host.clone()].into(),
         data_dir: base.data_dir.clone(),
         catalogue: Arc::clone(&base.catalogue),
         store: base.store.clone(),
@@ -193,7 +203,8 @@ pub fn start(supervisor: &mut Supervisor, settings: &Settings, base: &Base, line
     links::run_outbox(supervisor, outbox);
     let (spec_set, adopted) = (watch::Sender::default(), watch::Sender::default());
     links::run_availability(supervisor, base.clone(), Arc::clone(&outward), spec_set.subscribe());
-    world::run(supervisor, settings, base.clone(), (bell_reconcile, listener, questions), adopted.clone());
+    let lead = (leading, inward.state(), adopted.clone());
+    world::run(supervisor, settings, base.clone(), (bell_reconcile, listener, questions), lead);
     let incoming = links::Incoming {
         intake,
         link: inward,

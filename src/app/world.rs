@@ -1,5 +1,6 @@
-//! The Swarm side of the daemon: waits for a Swarm, then runs the reconciler, the monitor and Docker's events; begins
-//! anew when this host is another node or has another address than before.
+//! The Swarm side of a daemon that leads: waits for a Swarm, then runs the reconciler, the monitor, Docker's events and,
+//! where there are other hosts, the line to them; begins anew when this host is another node or has another address than
+//! before, and when hosts join or leave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,26 +8,39 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::between::Between;
 use super::bootstrap::{self, Known};
-use super::config::{self, Settings, default};
+use super::config::{Settings, default};
 use super::once;
-use super::services::Base;
+use super::services::{Base, Leading};
+use crate::agent::Asker;
 use crate::contract::commands::Question;
 use crate::domain::FleetOptions;
 use crate::monitor::{self, Monitor};
+use crate::mqtt::LinkState;
 use crate::reconcile::{Inputs, Options, Reconciler, Waiting};
 use crate::runtime::bell::{Bell, Listener, bell};
 use crate::runtime::supervisor::{Supervisor, TaskError, TaskResult};
-use crate::world::World;
+use crate::world::work::Remote;
+use crate::world::{World, lead};
 
 type Inward = (Bell, Listener, mpsc::Receiver<Question>);
 
 /// What the settings say about the work on the Swarm.
 struct Plan {
-    base: Base,
     known: Known,
     options: Options,
     inward: Inward,
+    lead: Lead,
+}
+
+/// The lead under which it is done.
+struct Lead {
+    leading: Leading,
+    /// The link by which specs come in: whoever takes it over leads.
+    inbound: watch::Receiver<LinkState>,
+    /// Told when records were taken from Swarm.
+    adopted: watch::Sender<u64>,
 }
 
 pub(super) fn run(
@@ -34,7 +48,7 @@ pub(super) fn run(
     settings: &Settings,
     base: Base,
     inward: Inward,
-    adopted: watch::Sender<u64>,
+    (leading, inbound, adopted): (Leading, watch::Receiver<LinkState>, watch::Sender<u64>),
 ) {
     let fleet = FleetOptions {
         etcd_client_port: settings.etcd_client_port.unwrap_or(default::ETCD_CLIENT_PORT),
@@ -47,29 +61,15 @@ pub(super) fn run(
         deletion_grace_s: settings.deletion_grace_s.unwrap_or(default::DELETION_GRACE_S),
         history_max: usize::try_from(settings.history_max.unwrap_or(default::HISTORY_MAX)).unwrap_or(usize::MAX),
         fleet,
-        known_hosts: [base.host.clone()].into(),
         catalogue: Arc::clone(&base.catalogue),
     };
-    let known = Known {
-        fleet: base.fleet.clone(),
-        host: base.host.clone(),
-        data_dir: base.data_dir.clone(),
-        hostname: config::hostname(),
-        advertise: settings.advertise_address,
-        etcd_client_port: fleet.etcd_client_port,
-        catalogue: Arc::clone(&base.catalogue),
-        drivers: base.drivers.clone(),
-        key: Arc::clone(&base.key),
-        store: base.store.clone(),
-        clock: Arc::clone(&base.clock),
-        random: base.random.clone(),
-        adopted,
-    };
-    once(supervisor, "world", Plan { base, known, options, inward }, work);
+    let lead = Lead { leading, inbound, adopted };
+    once(supervisor, "world", Plan { known: Known::new(settings, &base), options, inward, lead }, work);
 }
 
 async fn work(plan: Plan, stop: CancellationToken) -> TaskResult {
-    let Plan { base, known, options, inward: (bell_reconcile, listener, questions) } = plan;
+    let Plan { known, options, inward: (bell_reconcile, listener, questions), lead } = plan;
+    let base = &known.base;
     let mut inputs = Inputs { listener, questions };
     let waiting = Waiting {
         store: base.store.clone(),
@@ -82,29 +82,53 @@ async fn work(plan: Plan, stop: CancellationToken) -> TaskResult {
         let world = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            world = bootstrap::until_there(&known, reporter, (&waiting, &mut inputs.listener)) => world?,
+            world = bootstrap::until_there(&known, &lead.adopted, reporter, (&waiting, &mut inputs.listener)) => world?,
         };
-        let (given_back, changed) = on(&base, &known, (world, options.clone()), &bell_reconcile, inputs, &stop).await?;
+        let Some(world) = world else {
+            lead.leading.over.cancel();
+            return Ok(());
+        };
+        let (given_back, end) = on(&known, &lead, (world, options.clone()), &bell_reconcile, inputs, &stop).await?;
         inputs = given_back;
-        match changed {
-            Some(what) => tracing::warn!(what, "the facts of this host have changed: the Swarm side begins anew"),
-            None => return Ok(()),
+        match end {
+            End::Changed(what) => tracing::warn!(what, "the Swarm side begins anew"),
+            End::Over(why) => {
+                tracing::warn!(why, "this host leads no more");
+                lead.leading.over.cancel();
+                return Ok(());
+            }
+            End::Stopped => return Ok(()),
         }
     }
 }
 
-/// Works on one world until told to stop, or until it is another one: then says what has changed.
+/// Why the work on a world ended.
+enum End {
+    /// It is another world now.
+    Changed(String),
+    /// Another host leads.
+    Over(String),
+    /// It was told to.
+    Stopped,
+}
+
+/// Works on one world until told to stop, until it is another one, or until another host leads.
 async fn on(
-    base: &Base,
     known: &Known,
+    lead: &Lead,
     (world, options): (World, Options),
     bell_reconcile: &Bell,
     inputs: Inputs,
     stop: &CancellationToken,
-) -> Result<(Inputs, Option<String>), TaskError> {
+) -> Result<(Inputs, End), TaskError> {
+    let base = &known.base;
     let (bell_monitor, listener_monitor) = bell();
     // One that fails takes the others along; the supervisor then says so and ends the process.
     let together = stop.child_token();
+    let between = lead.leading.between_hosts.as_ref().filter(|_| world.hosts.iter().count() > 1);
+    let between = between.map(|options| Between::new(options, base, &world));
+    let asker = between.as_ref().and_then(Between::asker);
+    let world = World { remote: asker.clone().map(|asker| asker as Arc<dyn Remote>), ..world };
     let monitor = Monitor::new(base.store.clone(), listener_monitor, options.tick);
     let reconciler = Reconciler::new(
         options,
@@ -125,18 +149,50 @@ async fn on(
         together.cancel();
         ended
     };
-    let watching = async {
-        tokio::select! {
-            biased;
-            () = together.cancelled() => None,
-            what = bootstrap::until_changed(known, &world.facts) => {
-                together.cancel();
-                Some(what)
-            }
+    let talking = async {
+        if let Some(between) = between {
+            between.run(together.clone()).await;
         }
     };
-    let (reconciled, monitored, (), changed) = tokio::join!(reconciling, monitoring, events, watching);
+    let watching = async {
+        let end = tokio::select! {
+            biased;
+            () = together.cancelled() => End::Stopped,
+            what = bootstrap::until_changed(known, &world) => End::Changed(what),
+            why = until_over(lead, &world, asker.as_deref()) => End::Over(why),
+        };
+        together.cancel();
+        end
+    };
+    let (reconciled, monitored, (), (), end) = tokio::join!(reconciling, monitoring, events, talking, watching);
     let inputs = reconciled?;
     monitored?;
-    Ok((inputs, changed))
+    Ok((inputs, end))
+}
+
+/// Waits until it is known that another host leads; says how.
+async fn until_over(lead: &Lead, world: &World, asker: Option<&Asker>) -> String {
+    let (Some(lease), Some(asker)) = (&world.lease, asker) else {
+        // Nobody else is there; a host that joins changes the world.
+        return std::future::pending().await;
+    };
+    let (mut newest, mut inbound) = (asker.newest(), lead.inbound.clone());
+    let newer = async {
+        let heard = newest.wait_for(|newest| *newest > lease.epoch).await.map(|newest| *newest);
+        match heard {
+            Ok(newest) => format!("a host has heard of a newer lead, {newest}; ours was {}", lease.epoch),
+            Err(_gone) => std::future::pending().await,
+        }
+    };
+    let taken_over = async {
+        if inbound.wait_for(|state| *state == LinkState::TakenOver).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        why = newer => why,
+        () = taken_over => "another host has taken over the fleet's session with the broker".to_owned(),
+        why = lead::until_over(lease, &*world.drivers.swarm) => why,
+    }
 }

@@ -64,7 +64,7 @@ fn accept(
         data_dir: &context.options.data_dir,
         catalogue,
         host: &host,
-        known_hosts: &known_hosts,
+        known_hosts: Some(&known_hosts),
         previous: None,
         ports_in_use: &ports_in_use,
         default_memory_bytes: DEFAULT_MEMORY_BYTES,

@@ -7,18 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FleetOptions, HostFacts, Hosts, layout};
-use crate::model::{EtcdChange, EtcdJoined, FleetRecord, HostId};
+use crate::model::{EtcdChange, EtcdJoined, FleetHosts, FleetRecord, HostId};
 
 /// The most members: three keep a quorum when one is lost, and more make each write slower.
 pub const ETCD_MEMBERS_MAX: usize = 3;
 
-/// How the members of a cluster that has a quorum stand.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
-    /// The host whose member is not in the list of members any more.
-    pub lost: Option<HostId>,
-    /// The hosts whose member does not answer.
-    pub silent: BTreeSet<HostId>,
+use super::{FleetOptions, HostFacts, Hosts, layout};
+use crate::model::{EtcdChange, EtcdJoined, FleetHosts, FleetRecord, HostId};
 }
 
 /// The record with the next change of members, if one is due: the first thing that is wrong with them. A member goes

@@ -11,7 +11,9 @@ mod look;
 mod patroni_config;
 mod place;
 mod swarm_words;
+mod vitals;
 
 pub use act::{Ended, Task, Waits, run};
 pub use look::{look, refresh};
-pub use place::answer;
+pub use place::{answer, ask, unexpected};
+pub use vitals::vitals;

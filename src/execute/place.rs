@@ -3,11 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt as _, stream};
+
 use super::act::primary;
-use crate::drivers::Result;
+use crate::domain::layout;
+use crate::drivers::{Error, Result};
 use crate::model::{Executor, HostId, Scope};
 use crate::world::World;
-use crate::world::work::{Question, Told};
+use crate::world::work::{ImageFound, Question, Told};
+
+/// Looks at instances at one time.
+const LOOKS_MAX: usize = 16;
 
 /// Where a step is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +48,7 @@ async fn of_primary(world: &World, scope: &Scope) -> Result<Place> {
         let question = Question::Primary { scope: scope.clone() };
         match world.other(&host)?.ask(&host, question).await {
             Ok(Told::Primary { serves: true }) => return Ok(Place::There(host)),
-            Ok(Told::Primary { serves: false } | Told::Mounting { .. }) => {}
+            Ok(_) => {}
             // It may be the one; and another may be it by now.
             Err(error) => silent = Some(error),
         }
@@ -63,24 +69,34 @@ fn host_of<'a>(world: &'a World, swarm_node: &str) -> Option<&'a HostId> {
 
 /// The containers of the host that is this Swarm node, running or stopping, that have a path mounted: id and state.
 pub(super) async fn mounting(world: &World, swarm_node: &str, path: &str) -> Result<BTreeMap<String, String>> {
-    match host_of(world, swarm_node) {
-        Some(host) if *host != world.facts.host => {
-            let question = Question::Mounting { path: path.to_owned() };
-            match world.other(host)?.ask(host, question).await? {
-                Told::Mounting { containers } => Ok(containers),
-                Told::Primary { .. } => Err(crate::drivers::Error::Failed {
-                    act: format!("ask host {host} who mounts {path}"),
-                    why: "it answered something else than was asked".to_owned(),
-                }),
-            }
-        }
-        Some(_) | None => mounting_here(world, path).await,
-    }
+    let question = Question::Mounting { path: path.to_owned() };
+    let Some(host) = host_of(world, swarm_node) else { return mounting_here(world, path).await };
+    let told = ask(world, host, question).await?;
+    let Told::Mounting { containers } = told else { return Err(unexpected(host, &told)) };
+    Ok(containers)
 }
 
 async fn mounting_here(world: &World, path: &str) -> Result<BTreeMap<String, String>> {
     let containers = world.drivers.swarm.containers_mounting(path).await?;
     Ok(containers.into_iter().map(|container| (container.id, container.state)).collect())
+}
+
+/// Asks a host, this one or another.
+///
+/// # Errors
+/// The host does not answer, or what it needs for the answer cannot be reached.
+pub async fn ask(world: &World, host: &HostId, question: Question) -> Result<Told> {
+    if *host == world.facts.host {
+        answer(world, &question).await
+    } else {
+        world.other(host)?.ask(host, question).await
+    }
+}
+
+/// A host gave another answer than to what it was asked, as one of another version may.
+pub fn unexpected(host: &HostId, told: &Told) -> Error {
+    let told = serde_json::to_string(told).unwrap_or_default();
+    Error::Failed { act: format!("ask host {host}"), why: format!("it answered something else than was asked: {told}") }
 }
 
 /// Answers another host's question.
@@ -91,5 +107,46 @@ pub async fn answer(world: &World, question: &Question) -> Result<Told> {
     match question {
         Question::Mounting { path } => Ok(Told::Mounting { containers: mounting_here(world, path).await? }),
         Question::Primary { scope } => Ok(Told::Primary { serves: primary(world, scope).await.is_ok() }),
+        Question::Room { ports, paths, image } => room(world, (ports, paths), image.as_ref()).await,
+        Question::Vitals { targets } => {
+            let looks: Vec<_> = targets.iter().map(|target| super::vitals(world, target)).collect();
+            Ok(Told::Vitals { vitals: stream::iter(looks).buffered(LOOKS_MAX).collect().await })
+        }
+        Question::Purge { instances } => {
+            for instance in instances {
+                let trash = layout::trash(&world.facts.data_dir, instance.as_str());
+                world.drivers.host.remove_directory(&trash).await?;
+            }
+            Ok(Told::Purged)
+        }
     }
+}
+
+async fn room(
+    world: &World,
+    (ports, paths): (&BTreeSet<u16>, &BTreeSet<String>),
+    image: Option<&(String, bool)>,
+) -> Result<Told> {
+    let (host, swarm) = (&world.drivers.host, &world.drivers.swarm);
+    let (mut listened, mut missing) = (BTreeSet::new(), BTreeSet::new());
+    for port in ports {
+        if !host.port_is_free(*port).await? {
+            listened.insert(*port);
+        }
+    }
+    for path in paths {
+        if !host.exists(path).await? {
+            missing.insert(path.clone());
+        }
+    }
+    let image = match image {
+        None => ImageFound::There,
+        Some((image, _)) if swarm.image(image).await?.is_some() => ImageFound::There,
+        Some((_, false)) => ImageFound::Missing,
+        Some((image, true)) => match swarm.pull(image).await {
+            Ok(()) => ImageFound::There,
+            Err(error) => ImageFound::Refused { why: error.to_string() },
+        },
+    };
+    Ok(Told::Room { listened, missing, image })
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: it counts only when a fresh subscription to exactly that topic finds nothing retained (rule 4).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use super::{Error, Intake};
 use crate::contract::documents::{AcceptedBy, EventData, EventType};
 use crate::contract::topics::Topic;
-use crate::model::{DatabaseId, Digest};
+use crate::model::{DatabaseId, Digest, HostId};
 use crate::mqtt::Probe;
 use crate::store::{History as _, Rows as _};
 
@@ -98,7 +99,9 @@ impl Intake {
             return Ok(());
         }
         let prefix = Topic::Status(id.clone()).to_string(&self.fleet).trim_end_matches("status").to_owned();
-        let besides = Topic::all_reports(id, &self.known_hosts).map(|topic| topic.to_string(&self.fleet));
+        let hosts = self.store.read(|reader| reader.fleet_hosts())?.map(|hosts| hosts.known).unwrap_or_default();
+        let hosts: BTreeSet<&HostId> = hosts.iter().chain([&self.host]).collect();
+        let besides = Topic::all_reports(id, hosts).map(|topic| topic.to_string(&self.fleet));
         let besides: Vec<String> = besides.collect();
         let (key, now_ms) = (id.clone(), self.clock.now_ms());
         self.store

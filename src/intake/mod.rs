@@ -13,14 +13,13 @@ mod poison;
 mod reseed;
 mod spec;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::contract::Context;
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::contract::topics::Topic;
 use crate::model::ids::ID_RULE;
-use crate::model::{AcceptedSpec, Catalogue, DatabaseId, FleetId, HostId};
+use crate::model::{AcceptedSpec, Catalogue, FleetHosts, FleetId, HostId, HostPorts};
 use crate::runtime::bell::Bell;
 use crate::runtime::clock::SharedClock;
 use crate::store::{self, Store};
@@ -51,8 +50,6 @@ pub struct Intake {
     pub fleet: FleetId,
     /// This host.
     pub host: HostId,
-    /// All hosts of the fleet.
-    pub known_hosts: BTreeSet<HostId>,
     /// Where pgmoor keeps its own files on this host.
     pub data_dir: String,
     /// The version catalogue.
@@ -107,16 +104,17 @@ impl Intake {
         }
     }
 
-    /// What a spec is judged against.
+    /// What a spec is judged against; `hosts` is what is known of them, if they count.
     fn context<'a>(
         &'a self,
+        hosts: Option<&'a FleetHosts>,
         previous: Option<&'a AcceptedSpec>,
-        ports_in_use: &'a BTreeMap<u16, DatabaseId>,
+        ports_in_use: &'a HostPorts,
     ) -> Context<'a> {
         Context {
             catalogue: &self.catalogue,
-            host: &self.host,
-            known_hosts: &self.known_hosts,
+            host: hosts.map_or(&self.host, |hosts| &hosts.default),
+            known_hosts: hosts.map(|hosts| &hosts.known),
             previous,
             ports_in_use,
             data_dir: &self.data_dir,

@@ -105,7 +105,6 @@ pub(super) mod tests {
         let store = Store::in_memory(&Options { commits: Commits::AtOnce, ..Options::new(fleet.clone()) }).unwrap();
         Intake {
             fleet,
-            known_hosts: [host.clone()].into(),
             host,
             data_dir: "/var/lib/pgmoor".to_owned(),
             catalogue: Arc::new(catalogue::embedded().unwrap()),

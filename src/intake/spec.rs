@@ -1,15 +1,13 @@
 //! A spec came in.
 
-use std::collections::BTreeMap;
-
 use super::{Error, Intake};
 use crate::contract::documents::{
     AcceptedBy, ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult,
 };
 use crate::contract::topics::Topic;
-use crate::contract::{self, Fault};
+use crate::contract::{self, Context, Fault};
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, DatabaseId, Digest, Record, Scope, Secret};
+use crate::model::{AcceptedSpec, DatabaseId, Digest, HostPorts, Record, Scope, Secret};
 use crate::store::{Candidate, ConditionRow, DesiredRow, History as _, Hold, OutMessage, Rows as _};
 
 /// What is to be done with a spec before its rules are looked at.
@@ -74,9 +72,9 @@ impl Intake {
     ) -> Result<(), Error> {
         let digest = Digest::of_bytes(payload);
         let topic = Topic::Spec(id.clone()).to_string(&self.fleet);
-        let (waits, row, record, ports) = self.store.read(|reader| {
-            Ok((reader.waits_to_be_said(&topic)?, reader.desired(id)?, reader.record(id)?, reader.ports()?))
-        })?;
+        let (waits, row, record) = self
+            .store
+            .read(|reader| Ok((reader.waits_to_be_said(&topic)?, reader.desired(id)?, reader.record(id)?)))?;
         if waits && self.overtaken(id, retained).await? {
             return Ok(());
         }
@@ -94,8 +92,8 @@ impl Intake {
             .as_ref()
             .and_then(|record| record.spec.as_ref())
             .and_then(|stored| self.read_back(id, stored, record.as_ref()));
-        let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
-        let context = self.context(previous.as_ref(), &others);
+        let (hosts, ports) = self.store.read(|reader| Ok((reader.fleet_hosts()?, reader.ports()?)))?;
+        let context = self.context(hosts.as_ref(), previous.as_ref(), &ports);
         match contract::accept(id, payload, &context) {
             Ok(spec) => self.candidate(id, &spec, payload, by).await,
             Err(faults) => self.refused(id, faults, digest).await,
@@ -120,8 +118,8 @@ impl Intake {
         stored: &StoredSpec,
         record: Option<&Record>,
     ) -> Option<AcceptedSpec> {
-        let nobody = BTreeMap::new();
-        let context = self.context(None, &nobody);
+        let (nobody, hosts) = (HostPorts::new(), self.store.read(|reader| reader.fleet_hosts()).ok().flatten());
+        let context = Context { known_hosts: None, ..self.context(hosts.as_ref(), None, &nobody) };
         let document = stored.document.expose().as_bytes();
         let images = record.map(|record| record.images.clone()).unwrap_or_default();
         let accepted = contract::accept(id, document, &context).ok();

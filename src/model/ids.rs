@@ -3,10 +3,23 @@
 //! The rule for ids that people choose is the reference's (section 1.1): 1–36 lowercase letters, digits and single
 //! hyphens, starting and ending with a letter or digit. Derived ids (instances) may be longer.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
+
+/// What is known of the hosts of a fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetHosts {
+    /// All of them.
+    pub known: BTreeSet<HostId>,
+    /// Where a database goes whose spec says nothing about hosts.
+    pub default: HostId,
+}
+
+/// Which database has a port of a host.
+pub type HostPorts = BTreeMap<(HostId, u16), DatabaseId>;
 
 /// The most characters an id chosen by a person may have (reference 1.1).
 pub const ID_CHARS_MAX: usize = 36;
@@ -186,6 +199,12 @@ impl InstanceId {
     #[must_use]
     pub fn derive(database: &DatabaseId, node: &NodeName, host: &HostId) -> Self {
         Self(format!("{database}-{node}-{}", short_hash(host.as_str())))
+    }
+
+    /// Whether it was derived for this host.
+    #[must_use]
+    pub fn is_on(&self, host: &HostId) -> bool {
+        self.0.rsplit_once('-').is_some_and(|(_, end)| end == short_hash(host.as_str()))
     }
 }
 

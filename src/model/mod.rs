@@ -22,7 +22,10 @@ pub use catalogue::Catalogue;
 pub use digest::Digest;
 pub use graph::{Graph, GraphError};
 pub use health::Health;
-pub use ids::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope, ServiceInstanceId, TaskId};
+pub use ids::{
+    ControllerId, DatabaseId, FleetHosts, FleetId, HostId, HostPorts, InstanceId, NodeName, Scope, ServiceInstanceId,
+    TaskId,
+};
 pub use observed::{Observation, Observed, Present, Standing, Stray};
 pub use record::{EtcdChange, EtcdJoined, FleetRecord, HostStanding, Record};
 pub use resource::{Attributes, Dependency, Executor, Kind, Member, Payload, Resource, ResourceId};

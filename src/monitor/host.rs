@@ -57,7 +57,10 @@ impl HostReporter {
     }
 
     /// Looks at the host and says what is new.
-    pub(super) async fn look(&mut self, world: &World, tick: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// The store does not work.
+    pub async fn look(&mut self, world: &World, tick: Duration) -> Result<()> {
         let mut inventory = self.inventory.clone();
         let databases = self.store.read(|reader| reader.all_records())?.len();
         let period_s = cadence::period(tick, databases).as_millis().div_ceil(1000);

@@ -1,17 +1,12 @@
 //! One look at one instance: container, Patroni, Postgres.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use super::Target;
 use crate::contract::documents::{InstanceState, Role, Time};
-use crate::drivers::Error;
-use crate::model::Health;
+use crate::model::{Health, NodeName};
 use crate::report::health::Sample;
 use crate::store::{OutMessage, Result, Rows as _, Writer};
-use crate::world::{InstanceEndpoints, World};
-
-/// How long one look may take: a Postgres that does not answer within it does not serve.
-const LOOK_LIMIT: Duration = Duration::from_secs(4);
+use crate::world::vitals::{Answering, ServerVitals, Target, Vitals};
 
 /// What a look found.
 #[derive(Debug)]
@@ -22,67 +17,77 @@ pub(super) struct Sampled {
     pub(super) there: bool,
     /// What its state topic says; none when nothing could be seen.
     pub(super) state: Option<InstanceState>,
+    /// Its position in the write-ahead log, in bytes.
+    lsn: Option<u64>,
 }
 
-/// Looks at one instance.
-pub(super) async fn look(world: &World, target: Target) -> Sampled {
-    let seen = tokio::time::timeout(LOOK_LIMIT, seen(world, &target)).await;
-    let (sample, state) =
-        seen.unwrap_or_else(|_late| (Sample::missed(Health::Down, "it does not answer in time"), None));
+/// How far each replica is behind the primary of its node, as far as they were seen in the same look.
+pub(super) fn fill_lags(instances: &mut [Sampled]) {
+    let is = |one: &Sampled, role| one.state.as_ref().and_then(|state| state.role) == Some(role);
+    let primaries: BTreeMap<NodeName, u64> = instances
+        .iter()
+        .filter(|one| is(one, Role::Primary))
+        .filter_map(|one| Some((one.target.node.clone(), one.lsn?)))
+        .collect();
+    for one in instances.iter_mut().filter(|one| is(one, Role::Replica)) {
+        let lag = primaries.get(&one.target.node).zip(one.lsn).map(|(primary, lsn)| primary.saturating_sub(lsn));
+        if let Some(state) = &mut one.state {
+            state.lag_bytes = lag;
+        }
+    }
+}
+
+/// What was seen of an instance, judged.
+pub(super) fn judged(target: Target, vitals: &Vitals, now: Time) -> Sampled {
+    let (sample, state) = match vitals {
+        Vitals::Hidden { why } => (Sample::missed(Health::Unknown, why), None),
+        Vitals::Silent { why } => (Sample::missed(Health::Down, why), None),
+        Vitals::NotThere { what } => {
+            let reason = format!("{what}: not there yet");
+            (Sample::certain(Health::Down, reason), Some(blank(&target, "creating", now)))
+        }
+        Vitals::Stopped => {
+            (Sample::certain(Health::Down, "no container of it runs"), Some(blank(&target, "stopped", now)))
+        }
+        Vitals::Answers(seen) => (of_postgres(seen), Some(state(&target, seen, now))),
+    };
     let there = state.as_ref().is_none_or(|state| state.container.is_some());
-    Sampled { target, sample, there, state }
+    let lsn = if let Vitals::Answers(seen) = vitals { seen.lsn } else { None };
+    Sampled { target, sample, there, state, lsn }
 }
 
-async fn seen(world: &World, target: &Target) -> (Sample, Option<InstanceState>) {
-    let service = crate::domain::layout::service(&target.instance);
-    let endpoints = match world.instance(target.instance.as_str(), &service).await {
-        Ok(Some(endpoints)) => endpoints,
-        Ok(None) => {
-            return (Sample::certain(Health::Down, "no container of it runs"), Some(blank(world, target, "stopped")));
+fn of_postgres(seen: &Answering) -> Sample {
+    match &seen.server {
+        None => Sample::certain(Health::Down, format!("Patroni says that Postgres is {}", seen.state)),
+        Some(ServerVitals::Silent { why }) => Sample::missed(Health::Down, format!("Postgres: {why}")),
+        Some(ServerVitals::Answers { configuration_error: Some(error), .. }) => {
+            Sample::certain(Health::Degraded, format!("its configuration has a fault: {error}"))
         }
-        Err(Error::NotFound { act }) => {
-            return (
-                Sample::certain(Health::Down, format!("{act}: not there yet")),
-                Some(blank(world, target, "creating")),
-            );
-        }
-        Err(error) => return (Sample::missed(Health::Unknown, error.to_string()), None),
-    };
-    let status = match world.drivers.patroni.status(&endpoints.patroni).await {
-        Ok(status) => status,
-        Err(error) => return (Sample::missed(Health::Down, format!("Patroni: {error}")), None),
-    };
-    let mut state = blank(world, target, &status.state);
-    state.role = role(&status.role);
-    state.timeline = status.timeline.map(u64::from);
-    state.lsn = status.lsn.map(lsn);
-    state.pending_restart = status.pending_restart;
-    describe_container(&mut state, &endpoints);
-    if status.state != "running" {
-        let reason = format!("Patroni says that Postgres is {}", status.state);
-        return (Sample::certain(Health::Down, reason), Some(state));
-    }
-    match world.drivers.postgres.server(&endpoints.postgres).await {
-        Ok(server) => {
-            state.postgres_version = Some(server.version);
-            state.started_at = Some(Time::from_ms(server.started_ms));
-            state.pending_restart |= !server.pending_restart.is_empty();
-            let sample = match server.configuration_errors.first() {
-                None => Sample::healthy(),
-                Some(error) => Sample::certain(Health::Degraded, format!("its configuration has a fault: {error}")),
-            };
-            (sample, Some(state))
-        }
-        Err(error) => (Sample::missed(Health::Down, format!("Postgres: {error}")), Some(state)),
+        Some(ServerVitals::Answers { configuration_error: None, .. }) => Sample::healthy(),
     }
 }
 
-fn blank(world: &World, target: &Target, state: &str) -> InstanceState {
+fn state(target: &Target, seen: &Answering, now: Time) -> InstanceState {
+    let mut state = blank(target, &seen.state, now);
+    state.role = role(&seen.role);
+    state.timeline = seen.timeline.map(u64::from);
+    state.lsn = seen.lsn.map(lsn);
+    state.pending_restart = seen.pending_restart;
+    state.container = Some(seen.container.clone());
+    if let Some(ServerVitals::Answers { version, started_ms, pending_restart, .. }) = &seen.server {
+        state.postgres_version = Some(version.clone());
+        state.started_at = Some(Time::from_ms(*started_ms));
+        state.pending_restart |= pending_restart;
+    }
+    state
+}
+
+fn blank(target: &Target, state: &str, now: Time) -> InstanceState {
     InstanceState {
         database: target.database.clone(),
         instance: target.instance.clone(),
         node: target.node.clone(),
-        host: world.facts.host.clone(),
+        host: target.host.clone(),
         state: state.to_owned(),
         role: None,
         timeline: None,
@@ -93,12 +98,8 @@ fn blank(world: &World, target: &Target, state: &str) -> InstanceState {
         image: None,
         pending_restart: false,
         started_at: None,
-        checked_at: Time::from_ms(world.clock.now_ms()),
+        checked_at: now,
     }
-}
-
-fn describe_container(state: &mut InstanceState, endpoints: &InstanceEndpoints) {
-    state.container = Some(endpoints.container.id.clone());
 }
 
 fn role(word: &str) -> Option<Role> {
@@ -124,7 +125,8 @@ pub(super) fn enqueue_if_news(writer: &mut Writer<'_>, message: &OutMessage) -> 
     let new = serde_json::from_slice::<InstanceState>(&message.payload).ok();
     if let (Some(old), Some(new)) = (old, new) {
         let fresh = new.checked_at.ms().saturating_sub(old.checked_at.ms()) < REFRESH_MS;
-        let same = InstanceState { checked_at: old.checked_at, lsn: old.lsn.clone(), ..new } == old;
+        let moved = InstanceState { checked_at: old.checked_at, lsn: old.lsn.clone(), ..new };
+        let same = InstanceState { lag_bytes: old.lag_bytes, ..moved } == old;
         if same && fresh {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The monitor: looks at every instance of this host, and at the host, and says how they are on their topics.
+//! The monitor: looks at every instance, and at this host, and says how they are on their topics.
 //!
 //! Architecture invariants: it reads and tells, and changes nothing; what it could not see it calls unknown; a look is
 //! bounded in time, and one instance that hangs holds up no other.
@@ -17,21 +17,25 @@ pub use host::HostReporter;
 
 use crate::contract::documents::{HealthDoc, Role, Time};
 use crate::contract::topics::Topic;
+use crate::execute::{ask, unexpected};
 use crate::model::ids::NodeName;
-use crate::model::{DatabaseId, Health, InstanceId, Record, Scope};
+use crate::model::{DatabaseId, Health, HostId, InstanceId, Record, Scope};
 use crate::report::health::{Member, Tracker, of_database};
 use crate::runtime::bell::{Bell, Listener};
 use crate::runtime::random::Random;
 use crate::store::{self, OutMessage, Rows as _, Store};
 use crate::world::World;
+use crate::world::vitals::{Target, Vitals};
+use crate::world::work::{Question, Told};
 use instance::Sampled;
 
 /// Time between two looks at everything (the reference's instance monitor: 5 s).
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many databases are told of in one transaction.
 const TOLD_TOGETHER_MAX: usize = 64;
-/// Looks at instances at one time.
-const LOOKS_MAX: usize = 16;
+/// So many instances of another host are asked about at once: they fit a message, and it is answered in time also when
+/// each of them takes as long as it may.
+const ASKED_TOGETHER_MAX: usize = 64;
 
 /// Why the monitor stops by itself.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +54,6 @@ pub struct Monitor {
     instances: BTreeMap<InstanceId, Tracker>,
     databases: BTreeMap<DatabaseId, Tracker>,
     primaries: BTreeMap<InstanceId, Option<Role>>,
-}
-
-/// An instance that should be there.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    pub(crate) database: DatabaseId,
-    pub(crate) node: NodeName,
-    pub(crate) instance: InstanceId,
 }
 
 impl Monitor {
@@ -121,27 +117,35 @@ impl Monitor {
                 Ok(found?.into_iter().filter_map(|(id, record)| Some((id, record?))).collect())
             })?,
         };
-        let targets: Vec<Target> = records.values().flat_map(targets).collect();
+        let targets: Vec<Target> = records.values().flat_map(|record| targets(world, record)).collect();
         if only.is_none() {
             self.forget_all_but(&targets);
         }
-        let mut waiting = targets.into_iter();
+        let mut by_host: BTreeMap<HostId, Vec<Target>> = BTreeMap::new();
+        for target in targets {
+            by_host.entry(target.host.clone()).or_default().push(target);
+        }
         let mut looks = JoinSet::new();
+        for (host, targets) in by_host {
+            let world = world.clone();
+            looks.spawn(async move { vitals(&world, &host, targets).await });
+        }
         let mut sampled: BTreeMap<DatabaseId, Vec<Sampled>> = BTreeMap::new();
-        loop {
-            while looks.len() < LOOKS_MAX {
-                let Some(target) = waiting.next() else { break };
-                let world = world.clone();
-                looks.spawn(async move { instance::look(&world, target).await });
-            }
-            let Some(joined) = looks.join_next().await else { break };
+        while let Some(joined) = looks.join_next().await {
             match joined {
-                Ok(one) => sampled.entry(one.target.database.clone()).or_default().push(one),
-                Err(error) => tracing::error!(%error, "a look at an instance panicked"),
+                Ok(found) => {
+                    for (target, vitals) in found {
+                        let now = Time::from_ms(world.clock.now_ms());
+                        let one = instance::judged(target, &vitals, now);
+                        sampled.entry(one.target.database.clone()).or_default().push(one);
+                    }
+                }
+                Err(error) => tracing::error!(%error, "a look at instances panicked"),
             }
         }
         let (mut changed, mut said) = (Vec::new(), Vec::new());
-        for (id, instances) in sampled {
+        for (id, mut instances) in sampled {
+            instance::fill_lags(&mut instances);
             let (messages, is_news) = self.documents(world, &id, instances);
             if is_news {
                 changed.push(id.clone());
@@ -247,8 +251,25 @@ fn databases(scopes: BTreeSet<Scope>) -> BTreeSet<DatabaseId> {
         .collect()
 }
 
-/// The instances that a record says there are. Their ids hold node and host.
-fn targets(record: &Record) -> Vec<Target> {
+/// How the instances of one host are.
+async fn vitals(world: &World, host: &HostId, targets: Vec<Target>) -> Vec<(Target, Vitals)> {
+    let together = if *host == world.facts.host { targets.len() } else { ASKED_TOGETHER_MAX };
+    let mut all = Vec::with_capacity(targets.len());
+    for part in targets.chunks(together.max(1)) {
+        let told = ask(world, host, Question::Vitals { targets: part.to_vec() }).await;
+        let hidden = |why: String| vec![Vitals::Hidden { why }; part.len()];
+        let vitals = match told {
+            Ok(Told::Vitals { vitals }) if vitals.len() == part.len() => vitals,
+            Ok(told) => hidden(unexpected(host, &told).to_string()),
+            Err(error) => hidden(error.to_string()),
+        };
+        all.extend(part.iter().cloned().zip(vitals));
+    }
+    all
+}
+
+/// The instances that a record says there are, on the hosts that the fleet has. Their ids hold node and host.
+fn targets(world: &World, record: &Record) -> Vec<Target> {
     if record.tombstone.is_some() || record.spec.is_none() {
         return Vec::new();
     }
@@ -256,7 +277,8 @@ fn targets(record: &Record) -> Vec<Target> {
         let instance = InstanceId::parse(name).ok()?;
         let (rest, _host) = name.rsplit_once('-')?;
         let (_database, node) = rest.rsplit_once('-')?;
-        Some(Target { database: record.database.clone(), node: NodeName::parse(node).ok()?, instance })
+        let host = world.hosts.iter().map(|facts| &facts.host).find(|host| instance.is_on(host))?.clone();
+        Some(Target { database: record.database.clone(), node: NodeName::parse(node).ok()?, instance, host })
     };
     record.etcd_passwords.keys().filter_map(target).collect()
 }

@@ -14,11 +14,11 @@ use crate::contract::documents::{
     AcceptedBy, ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult,
 };
 use crate::contract::topics::Topic;
-use crate::contract::{self, Fault};
+use crate::contract::{self, Context, Fault};
 use crate::domain::database::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
 use crate::drivers;
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, DatabaseId, HostId, Record};
+use crate::model::{AcceptedSpec, DatabaseId, HostId, HostPorts, Record};
 use crate::store::{self, Candidate, ConditionRow, DesiredRow, HistoryRow, Hold, IntentRow, NewSpec, Rows as _};
 
 /// Why a candidate could not be judged now.
@@ -89,7 +89,7 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
     };
     let accepted = spec.clone();
     if accept(shared, spec, (stored, by), after).await? {
-        promises.accepted(&accepted, &shared.world.facts.host);
+        promises.accepted(&accepted);
     }
     Ok(())
 }
@@ -120,10 +120,11 @@ pub(super) fn case(
     id: &DatabaseId,
     (stored, by): (StoredSpec, AcceptedBy),
     record: Option<Record>,
-    others: &BTreeMap<u16, DatabaseId>,
+    others: &HostPorts,
 ) -> std::result::Result<Case, Vec<Fault>> {
     let previous = record.as_ref().and_then(|record| guard(shared, record));
-    let context = shared.context(previous.as_ref(), others);
+    let hosts = shared.hosts();
+    let context = shared.context(&hosts, previous.as_ref(), others);
     let spec = contract::accept(id, stored.document.expose().as_bytes(), &context)?;
     Ok(Case { spec, stored, by, record, previous })
 }
@@ -131,7 +132,7 @@ pub(super) fn case(
 /// The record that a case leads to, where nothing of the host is chosen.
 pub(super) fn minted(shared: &Shared, case: &Case) -> Result<Record, Error> {
     let Case { spec, stored, record, previous, .. } = case;
-    let mut choose = Chooser { shared, free: Vec::new(), failed: None };
+    let mut choose = Chooser { shared, free: BTreeMap::new(), failed: None };
     let before = record.clone().unwrap_or_else(|| Record { revision: 0, ..Record::new(spec.id.clone()) });
     let minted = mint(Accepted { spec, stored, previous: previous.as_ref() }, before, &mut choose)?;
     choose.ended()?;
@@ -169,7 +170,7 @@ struct Judged {
     record: Option<Record>,
     previous: Option<AcceptedSpec>,
     /// Ports of other databases.
-    taken: BTreeSet<u16>,
+    taken: BTreeSet<(HostId, u16)>,
 }
 
 /// The rules once more, with what holds now: much may have happened since intake looked.
@@ -180,18 +181,19 @@ fn by_the_rules(
 ) -> Result<std::result::Result<Judged, Vec<Fault>>, Error> {
     let (record, ports) = shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?)))?;
     let previous = record.as_ref().and_then(|record| guard(shared, record));
-    let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
-    let context = shared.context(previous.as_ref(), &others);
+    let others: HostPorts = ports.into_iter().filter(|(_, owner)| owner != id).collect();
+    let hosts = shared.hosts();
+    let context = shared.context(&hosts, previous.as_ref(), &others);
     let judged = contract::accept(id, stored.document.expose().as_bytes(), &context);
-    let taken = others.keys().copied().collect();
+    let taken = others.keys().cloned().collect();
     Ok(judged.map(|spec| Judged { spec, record, previous: previous.clone(), taken }))
 }
 
 /// The accepted spec of a record, read with today's rules. None where they refuse it: then nothing is known of it.
 pub(super) fn read_back(shared: &Shared, record: &Record) -> Option<AcceptedSpec> {
     let stored = record.spec.as_ref()?;
-    let nobody = BTreeMap::new();
-    let context = shared.context(None, &nobody);
+    let (hosts, nobody) = (shared.hosts(), HostPorts::new());
+    let context = Context { known_hosts: None, ..shared.context(&hosts, None, &nobody) };
     match contract::accept(&record.database, stored.document.expose().as_bytes(), &context) {
         Ok(spec) => Some(spec),
         Err(faults) => {
@@ -209,16 +211,17 @@ pub(super) fn read_stored(
     stored: &StoredSpec,
     applied: Option<&AcceptedSpec>,
 ) -> Option<AcceptedSpec> {
-    let nobody = BTreeMap::new();
-    contract::accept(id, stored.document.expose().as_bytes(), &shared.context(applied, &nobody)).ok()
+    let (hosts, nobody) = (shared.hosts(), HostPorts::new());
+    let context = Context { known_hosts: None, ..shared.context(&hosts, applied, &nobody) };
+    contract::accept(id, stored.document.expose().as_bytes(), &context).ok()
 }
 
 /// What the next spec is judged against: the accepted one, or where today's rules refuse it, what can be read of it.
 pub(super) fn guard(shared: &Shared, record: &Record) -> Option<AcceptedSpec> {
     read_back(shared, record).or_else(|| {
         let stored = record.spec.as_ref()?;
-        let nobody = BTreeMap::new();
-        let context = shared.context(None, &nobody);
+        let (hosts, nobody) = (shared.hosts(), HostPorts::new());
+        let context = Context { known_hosts: None, ..shared.context(&hosts, None, &nobody) };
         contract::spec::remembered(&record.database, stored.document.expose().as_bytes(), &record.images, &context)
     })
 }
@@ -308,7 +311,8 @@ async fn nothing_to_delete(shared: &Shared, id: &DatabaseId, stored: &StoredSpec
     let message = say(fleet, &Topic::Events(id.clone()), &event, now_ms);
     let prefix = Topic::Status(id.clone()).to_string(fleet).trim_end_matches("status").to_owned();
     // It may have been there, and a store that was lost have told of it, before its record reached Swarm.
-    let besides = Topic::all_reports(id, &shared.options.known_hosts).map(|topic| topic.to_string(fleet));
+    let hosts = shared.hosts();
+    let besides = Topic::all_reports(id, &hosts.known).map(|topic| topic.to_string(fleet));
     let besides: Vec<String> = besides.collect();
     let id = id.clone();
     let written = shared.store.write(move |writer| {
@@ -365,28 +369,40 @@ async fn refuse(shared: &Shared, id: &DatabaseId, stored: StoredSpec, faults: Ve
 /// Chooses with the system's randomness, and ports that nobody has and nothing listens on.
 pub(super) struct Chooser<'a> {
     shared: &'a Shared,
-    free: Vec<u16>,
+    free: BTreeMap<HostId, Vec<u16>>,
     failed: Option<crate::runtime::random::NoRandomness>,
 }
 
-/// How many free ports are looked for: a spec needs one for each instance on this host.
-const PORTS_WANTED: usize = 9;
+/// How many ports a host is asked about at once: most of them are free.
+const PORTS_ASKED: usize = 16;
 
 impl<'a> Chooser<'a> {
-    pub(super) async fn new(shared: &'a Shared, spec: &AcceptedSpec, taken: &BTreeSet<u16>) -> Result<Self, Error> {
+    /// Asks each host, to which the spec leaves the choice, for as many free ports as instances may go there.
+    pub(super) async fn new(
+        shared: &'a Shared,
+        spec: &AcceptedSpec,
+        taken: &BTreeSet<(HostId, u16)>,
+    ) -> Result<Self, Error> {
         use crate::model::spec::PortRequest;
-        let mut free = Vec::new();
-        if spec.nodes.iter().any(|node| node.port == PortRequest::Chosen) {
-            for port in (PORT_FIRST..=PORT_LAST).rev().filter(|port| !taken.contains(port)) {
-                if shared.world.drivers.host.port_is_free(port).await? {
-                    free.push(port);
-                }
-                if free.len() >= PORTS_WANTED {
+        let mut wanted: BTreeMap<&HostId, usize> = BTreeMap::new();
+        for host in spec.nodes.iter().filter(|node| node.port == PortRequest::Chosen).flat_map(|node| &node.hosts) {
+            *wanted.entry(host).or_default() += 1;
+        }
+        let mut free = BTreeMap::new();
+        for (host, wanted) in wanted {
+            let mut candidates = (PORT_FIRST..=PORT_LAST).rev().filter(|port| !taken.contains(&(host.clone(), *port)));
+            let mut found = Vec::new();
+            while found.len() < wanted {
+                let ports: BTreeSet<u16> = candidates.by_ref().take(PORTS_ASKED).collect();
+                if ports.is_empty() {
                     break;
                 }
+                let listened = live::listened(&shared.world, host, ports.clone()).await?;
+                found.extend(ports.into_iter().rev().filter(|port| !listened.contains(port)));
             }
             // Handed out from the end: the highest first, away from what people choose by hand.
-            free.reverse();
+            found.reverse();
+            free.insert(host.clone(), found);
         }
         Ok(Self { shared, free, failed: None })
     }
@@ -406,7 +422,7 @@ impl Choose for Chooser<'_> {
         bytes
     }
 
-    fn port(&mut self, _host: &HostId) -> Option<u16> {
-        self.free.pop()
+    fn port(&mut self, host: &HostId) -> Option<u16> {
+        self.free.get_mut(host)?.pop()
     }
 }

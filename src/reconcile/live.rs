@@ -1,20 +1,22 @@
-//! Live checks: what only the host can say about a spec, asked before the first step. All faults at once.
+//! Live checks: what only the hosts can say about a spec, asked before the first step. All faults at once.
 //!
 //! Invariants: what this database already has (its port, its memory, its names) does not count against it; what is
 //! promised is compared while nothing else is accepted ([`promises`](super::promises)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::promises::{self, Amount};
 use crate::contract::documents::PlanNote;
 use crate::contract::{Code, Fault};
-use crate::domain::layout;
-use crate::drivers::Result;
+use crate::domain::{HostFacts, layout};
 use crate::drivers::swarm::{Labels, ServiceSeen};
+use crate::drivers::{self, Result};
+use crate::execute::{ask, unexpected};
 use crate::model::spec::{NodeSpec, PortRequest};
-use crate::model::{AcceptedSpec, InstanceId, Scope};
+use crate::model::{AcceptedSpec, HostId, InstanceId, Scope};
+use crate::world::work::{ImageFound, Question, Told};
 use crate::world::{FLEET_LABEL, SCOPE_LABEL, World};
 
 /// What is done about an image that the host does not have.
@@ -36,11 +38,11 @@ pub(super) struct Looked {
     others: Vec<ServiceSeen>,
 }
 
-/// Checks an accepted spec against this host. `document` is what was published: it tells where a value stands. It may
+/// Checks an accepted spec against its hosts. `document` is what was published: it tells where a value stands. It may
 /// take long (an image is pulled); [`promised`] completes it.
 ///
 /// # Errors
-/// The host or Swarm does not answer: nothing is known, so nothing is said.
+/// A host that the database is new on, or Swarm, does not answer: nothing is known, so nothing is said.
 pub(super) async fn look(world: &World, spec: &AcceptedSpec, document: &Value, missing: Missing) -> Result<Looked> {
     let services = world.drivers.swarm.services(&BTreeMap::new()).await?;
     let (own, others): (Vec<ServiceSeen>, Vec<ServiceSeen>) =
@@ -48,18 +50,28 @@ pub(super) async fn look(world: &World, spec: &AcceptedSpec, document: &Value, m
     let (mut faults, mut notes) = (names(world, spec, &others).await?, Vec::new());
     for (index, node) in spec.nodes.iter().enumerate() {
         let place = Place { document, index };
-        faults.extend(port(world, node, &own, &place).await?);
-        faults.extend(volumes(world, node, &place).await?);
         faults.extend(networks(world, node, &place).await?);
-        match missing {
-            Missing::Pull => faults.extend(image(world, node, &place).await?),
-            Missing::Tell => notes.extend(image_to_pull(world, node, &place).await?),
+        for host in &node.hosts {
+            let there = OnHost { host, spec, node, own: &own };
+            let found = there.look(world, &place, missing).await?;
+            faults.extend(found.0);
+            notes.extend(found.1);
         }
     }
     Ok(Looked { faults, notes, others })
 }
 
-/// The faults of a spec that asks for what this host has promised to others: to those whose services run, and to those
+/// On which of these ports of a host something listens.
+///
+/// # Errors
+/// The host does not answer.
+pub(super) async fn listened(world: &World, host: &HostId, ports: BTreeSet<u16>) -> Result<BTreeSet<u16>> {
+    let told = ask(world, host, Question::Room { ports, paths: BTreeSet::new(), image: None }).await?;
+    let Told::Room { listened, .. } = told else { return Err(unexpected(host, &told)) };
+    Ok(listened)
+}
+
+/// The faults of a spec that asks for what its hosts have promised to others: to those whose services run, and to those
 /// who were accepted and have none yet.
 pub(super) fn promised(
     world: &World,
@@ -68,12 +80,18 @@ pub(super) fn promised(
     looked: &Looked,
     accepted: &promises::Promises,
 ) -> Vec<Fault> {
-    overcommitted(world, spec, document, accepted.table(world, &looked.others).to_others(&spec.id))
+    let hosts: BTreeSet<&HostId> = spec.nodes.iter().flat_map(|node| &node.hosts).collect();
+    let facts = hosts.into_iter().filter_map(|host| world.hosts.get(host));
+    facts
+        .flat_map(|facts| {
+            let taken = accepted.table((world, facts), &looked.others).to_others(&spec.id);
+            overcommitted(facts, spec, document, taken)
+        })
+        .collect()
 }
 
-/// The same where it is known what others were promised.
-pub(super) fn overcommitted(world: &World, spec: &AcceptedSpec, document: &Value, taken: Amount) -> Vec<Fault> {
-    let facts = &world.facts;
+/// The same of one host, where it is known what others were promised there.
+pub(super) fn overcommitted(facts: &HostFacts, spec: &AcceptedSpec, document: &Value, taken: Amount) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (index, node) in spec.nodes.iter().enumerate().filter(|(_, node)| node.hosts.contains(&facts.host)) {
         let place = Place { document, index };
@@ -163,27 +181,71 @@ impl Place<'_> {
     }
 }
 
-async fn port(world: &World, node: &NodeSpec, own: &[ServiceSeen], place: &Place<'_>) -> Result<Option<Fault>> {
-    let PortRequest::Fixed(port) = node.port else { return Ok(None) };
-    let ours = own.iter().any(|service| service.attributes.ports.iter().any(|published| published.published == port));
-    if ours || world.drivers.host.port_is_free(port).await? {
-        return Ok(None);
-    }
-    let message = format!("something else listens on port {port} of host {}", world.facts.host);
-    let hint = "choose another port, or 0 to let pgmoor choose one";
-    Ok(Some(Fault::new(Code::PortInUse, place.of("/port"), message).hint(hint)))
+/// One instance of a database, on its host.
+struct OnHost<'a> {
+    host: &'a HostId,
+    spec: &'a AcceptedSpec,
+    node: &'a NodeSpec,
+    /// The database's own services.
+    own: &'a [ServiceSeen],
 }
 
-async fn volumes(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<Vec<Fault>> {
-    let mut faults = Vec::new();
-    for (index, volume) in node.swarm.extra_volumes.iter().enumerate() {
-        if !world.drivers.host.exists(&volume.host_path).await? {
+impl OnHost<'_> {
+    /// Asks the host for what the instance needs there: its port, its volumes, its image.
+    async fn look(&self, world: &World, place: &Place<'_>, missing: Missing) -> Result<(Vec<Fault>, Vec<PlanNote>)> {
+        let volumes = &self.node.swarm.extra_volumes;
+        let question = Question::Room {
+            ports: self.new_port(world).into_iter().collect(),
+            paths: volumes.iter().map(|volume| volume.host_path.clone()).collect(),
+            image: Some((self.node.image.clone(), missing == Missing::Pull)),
+        };
+        let told = match ask(world, self.host, question).await {
+            // What is there already stays, and waits for its host like all else of it.
+            Err(drivers::Error::Unreachable { .. }) if self.is_there() => return Ok((Vec::new(), Vec::new())),
+            told => told?,
+        };
+        let Told::Room { listened, missing, image } = &told else { return Err(unexpected(self.host, &told)) };
+        let mut faults: Vec<Fault> = listened.iter().map(|port| self.listened(*port, place)).collect();
+        for (index, volume) in volumes.iter().enumerate().filter(|(_, volume)| missing.contains(&volume.host_path)) {
             let pointer = place.of(&format!("/orchestrator_opts/swarm/extra_volumes/{index}/host_path"));
-            let message = format!("host {} has no {}", world.facts.host, volume.host_path);
+            let message = format!("host {} has no {}", self.host, volume.host_path);
             faults.push(Fault::new(Code::VolumePathMissing, pointer, message).hint("make the directory on the host"));
         }
+        let (mut notes, what) = (Vec::new(), format!("image {} is not on host {}", self.node.image, self.host));
+        match image {
+            ImageFound::There => {}
+            ImageFound::Missing => {
+                let message = format!("{what}: it would be pulled, and the spec refused where no registry has it");
+                notes.push(PlanNote { pointer: place.of_image(), message });
+            }
+            ImageFound::Refused { why } => {
+                let message = format!("{what} and could not be pulled: {why}");
+                let hint = "build it (`make images`), load it with `docker load`, or name one that a registry has";
+                faults.push(Fault::new(Code::ImageMissing, place.of_image(), message).hint(hint));
+            }
+        }
+        Ok((faults, notes))
     }
-    Ok(faults)
+
+    fn is_there(&self) -> bool {
+        let name = layout::service(&InstanceId::derive(&self.spec.id, &self.node.name, self.host));
+        self.own.iter().any(|service| service.attributes.name == name)
+    }
+
+    /// The fixed port that the database does not have yet on this host.
+    fn new_port(&self, world: &World) -> Option<u16> {
+        let PortRequest::Fixed(port) = self.node.port else { return None };
+        let swarm_node = world.hosts.get(self.host).map(|facts| facts.swarm_node.as_str());
+        let here = self.own.iter().filter(|service| Some(service.attributes.swarm_node.as_str()) == swarm_node);
+        let has = here.flat_map(|service| &service.attributes.ports).any(|published| published.published == port);
+        (!has).then_some(port)
+    }
+
+    fn listened(&self, port: u16, place: &Place<'_>) -> Fault {
+        let message = format!("something else listens on port {port} of host {}", self.host);
+        let hint = "choose another port, or 0 to let pgmoor choose one";
+        Fault::new(Code::PortInUse, place.of("/port"), message).hint(hint)
+    }
 }
 
 async fn networks(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<Vec<Fault>> {
@@ -207,34 +269,6 @@ async fn networks(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<V
         }
     }
     Ok(faults)
-}
-
-async fn image(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<Option<Fault>> {
-    if world.drivers.swarm.image(&node.image).await?.is_some() {
-        return Ok(None);
-    }
-    match world.drivers.swarm.pull(&node.image).await {
-        Ok(()) => Ok(None),
-        Err(error) => {
-            let pointer = place.of_image();
-            let message =
-                format!("image {} is not on host {} and could not be pulled: {error}", node.image, world.facts.host);
-            let hint = "build it (`make images`), load it with `docker load`, or name one that a registry has";
-            Ok(Some(Fault::new(Code::ImageMissing, pointer, message).hint(hint)))
-        }
-    }
-}
-
-/// What a pull would do, without one.
-async fn image_to_pull(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<Option<PlanNote>> {
-    if world.drivers.swarm.image(&node.image).await?.is_some() {
-        return Ok(None);
-    }
-    let message = format!(
-        "image {} is not on host {}: it would be pulled, and the spec refused where no registry has it",
-        node.image, world.facts.host
-    );
-    Ok(Some(PlanNote { pointer: place.of_image(), message }))
 }
 
 fn mebibytes(bytes: u64) -> u64 {

@@ -20,7 +20,7 @@ use crate::domain::database;
 use crate::execute::{Ended, refresh};
 use crate::model::spec::{PortRequest, Reconcile};
 use crate::model::{
-    AcceptedSpec, DatabaseId, Graph, InstanceId, Kind, Observed, Payload, Record, Resource, ResourceId, Scope,
+    AcceptedSpec, DatabaseId, Graph, HostId, InstanceId, Kind, Observed, Payload, Record, Resource, ResourceId, Scope,
 };
 use crate::plan::check::check;
 use crate::plan::drift::Memory;
@@ -79,11 +79,6 @@ pub(super) enum Error {
 impl Pass {
     /// Runs it.
     pub(super) async fn run(&self, scope: &Scope) -> Next {
-        // Not only stages change something: a candidate is accepted, the trash emptied, a record kept in Swarm.
-        if let Err(error) = self.shared.world.confirm_lead().await {
-            tracing::warn!(%scope, %error, "this host cannot be sure to lead: nothing is done");
-            return Next::Failed;
-        }
         let result = match scope {
             Scope::Fleet => self.fleet().await,
             Scope::Database(id) => self.database(id).await,
@@ -183,15 +178,15 @@ impl Pass {
 
     /// The table of ports follows from records and specs: after a lost store it is written again.
     async fn keep_ports(&self, spec: &AcceptedSpec, record: &Record) -> Result<(), Error> {
-        let wanted: BTreeSet<u16> = published_ports(spec, record).into_iter().collect();
+        let wanted = published_ports(spec, record);
         let table = self.shared.store.read(|reader| reader.ports())?;
-        let kept: BTreeSet<u16> =
-            table.into_iter().filter(|(_, owner)| *owner == spec.id).map(|(port, _)| port).collect();
+        let kept: BTreeSet<(HostId, u16)> =
+            table.into_iter().filter(|(_, owner)| *owner == spec.id).map(|(at, _)| at).collect();
         if kept == wanted {
             return Ok(());
         }
-        let (id, ports) = (spec.id.clone(), wanted.into_iter().collect::<Vec<_>>());
-        Ok(self.shared.store.write(move |writer| writer.put_ports(&id, &ports)).await?)
+        let id = spec.id.clone();
+        Ok(self.shared.store.write(move |writer| writer.put_ports(&id, &wanted)).await?)
     }
 
     /// Looks, plans, applies the first stage.
@@ -409,17 +404,17 @@ fn buried(view: &View) -> bool {
 }
 
 /// The ports that a database publishes on its hosts: fixed ones, and those chosen for it.
-pub(super) fn published_ports(spec: &AcceptedSpec, record: &Record) -> Vec<u16> {
-    if spec.deleted {
-        return Vec::new();
-    }
-    spec.nodes
-        .iter()
+pub(super) fn published_ports(spec: &AcceptedSpec, record: &Record) -> BTreeSet<(HostId, u16)> {
+    let nodes = spec.nodes.iter().filter(|_| !spec.deleted);
+    nodes
         .flat_map(|node| {
-            node.hosts.iter().filter_map(|host| match node.port {
-                PortRequest::Unpublished => None,
-                PortRequest::Fixed(port) => Some(port),
-                PortRequest::Chosen => record.ports.get(&InstanceId::derive(&spec.id, &node.name, host)).copied(),
+            node.hosts.iter().filter_map(|host| {
+                let port = match node.port {
+                    PortRequest::Unpublished => None,
+                    PortRequest::Fixed(port) => Some(port),
+                    PortRequest::Chosen => record.ports.get(&InstanceId::derive(&spec.id, &node.name, host)).copied(),
+                };
+                Some((host.clone(), port?))
             })
         })
         .collect()

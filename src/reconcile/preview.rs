@@ -19,7 +19,7 @@ use crate::contract::topics::Topic;
 use crate::domain::database::{self, Accepted};
 use crate::execute::refresh;
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, DatabaseId, Graph, Record, Scope, Secret};
+use crate::model::{AcceptedSpec, DatabaseId, Graph, HostPorts, Record, Scope, Secret};
 use crate::plan::{Disruptions, Input, plan};
 use crate::report;
 use crate::runtime::chain::chain;
@@ -82,8 +82,9 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
     let (record, ports) =
         shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?))).map_err(|error| unseen(&error))?;
     let previous = record.as_ref().and_then(|record| judge::guard(shared, record));
-    let others: BTreeMap<u16, DatabaseId> = ports.into_iter().filter(|(_, owner)| owner != id).collect();
-    let context = shared.context(previous.as_ref(), &others);
+    let others: HostPorts = ports.into_iter().filter(|(_, owner)| owner != id).collect();
+    let hosts = shared.hosts();
+    let context = shared.context(&hosts, previous.as_ref(), &others);
     let spec = contract::accept(id, &question.payload, &context)?;
     let mut notes = Vec::new();
     if !spec.deleted {

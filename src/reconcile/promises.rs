@@ -1,4 +1,4 @@
-//! Memory and processors that are promised on this host: what services reserve, and what was accepted and has no service
+//! Memory and processors that are promised on each host: what services reserve, and what was accepted and has no service
 //! yet.
 //!
 //! Invariant: changed only under the lock that acceptance holds ([`Shared::accepting`](super::service::Shared)), so two
@@ -9,6 +9,7 @@ use std::ops::AddAssign;
 
 use super::judge;
 use super::service::Shared;
+use crate::domain::HostFacts;
 use crate::drivers::swarm::ServiceSeen;
 use crate::model::{AcceptedSpec, DatabaseId, HostId, Scope};
 use crate::store::{self, Rows as _};
@@ -56,9 +57,15 @@ impl Amount {
     }
 }
 
-/// What every accepted database of this fleet was promised on this host.
+/// What every accepted database of this fleet was promised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Promises {
+    hosts: BTreeMap<HostId, OfHost>,
+}
+
+/// What was promised on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct OfHost {
     /// By the label of the scope.
     shares: BTreeMap<String, Amount>,
     /// The sum of all of them, kept: a group of ten specs does not count ten thousand.
@@ -73,25 +80,35 @@ impl Promises {
         // What this version cannot read counts by its service.
         for record in records.into_values().filter(|record| record.tombstone.is_none()) {
             if let Some(spec) = judge::read_back(shared, &record) {
-                promises.accepted(&spec, &shared.world.facts.host);
+                promises.accepted(&spec);
             }
         }
         Ok(promises)
     }
 
     /// A spec was accepted.
-    pub(super) fn accepted(&mut self, spec: &AcceptedSpec, host: &HostId) {
-        let share = self.shares.entry(Scope::Database(spec.id.clone()).label()).or_default();
-        let before = std::mem::replace(share, Amount::of(spec, host));
-        let after = *share;
-        self.total = self.total.less(before);
-        self.total += after;
+    pub(super) fn accepted(&mut self, spec: &AcceptedSpec) {
+        let scope = Scope::Database(spec.id.clone()).label();
+        for host in spec.nodes.iter().flat_map(|node| &node.hosts) {
+            self.hosts.entry(host.clone()).or_default();
+        }
+        for (host, promised) in &mut self.hosts {
+            let amount = Amount::of(spec, host);
+            if amount != Amount::default() || promised.shares.contains_key(&scope) {
+                promised.set(&scope, amount);
+            }
+        }
     }
 
-    /// Who has what on this host. `services` are the services of the Swarm.
-    pub(super) fn table<'s>(&self, world: &World, services: impl IntoIterator<Item = &'s ServiceSeen>) -> Table<'_> {
-        let facts = &world.facts;
-        let mut table = Table { accepted: self, shares: BTreeMap::new(), total: self.total };
+    /// Who has what on a host. `services` are the services of the Swarm.
+    pub(super) fn table<'s>(
+        &self,
+        (world, facts): (&World, &HostFacts),
+        services: impl IntoIterator<Item = &'s ServiceSeen>,
+    ) -> Table {
+        let accepted = self.hosts.get(&facts.host).cloned().unwrap_or_default();
+        let total = accepted.total;
+        let mut table = Table { host: facts.host.clone(), accepted, shares: BTreeMap::new(), total };
         let mut reserved: BTreeMap<&str, Amount> = BTreeMap::new();
         for service in services.into_iter().filter(|service| service.attributes.swarm_node == facts.swarm_node) {
             let amount = Amount {
@@ -106,10 +123,18 @@ impl Promises {
             }
         }
         for (scope, reserved) in reserved {
-            let accepted = self.shares.get(scope).copied().unwrap_or_default();
+            let accepted = table.accepted.shares.get(scope).copied().unwrap_or_default();
             table.change(scope, |share| *share = Share { reserved, accepted });
         }
         table
+    }
+}
+
+impl OfHost {
+    fn set(&mut self, scope: &str, amount: Amount) {
+        let before = self.shares.insert(scope.to_owned(), amount).unwrap_or_default();
+        self.total = self.total.less(before);
+        self.total += amount;
     }
 }
 
@@ -128,14 +153,15 @@ impl Share {
 
 /// What is promised on a host, summed up once for many questions.
 #[derive(Debug, Clone)]
-pub(super) struct Table<'a> {
-    accepted: &'a Promises,
+pub(super) struct Table {
+    host: HostId,
+    accepted: OfHost,
     /// Those that have services, or were promised something since, by the label of the scope.
     shares: BTreeMap<String, Share>,
     total: Amount,
 }
 
-impl Table<'_> {
+impl Table {
     fn share(&self, scope: &str) -> Share {
         let accepted = || self.accepted.shares.get(scope).copied().unwrap_or_default();
         self.shares.get(scope).copied().unwrap_or_else(|| Share { accepted: accepted(), ..Share::default() })
@@ -156,8 +182,8 @@ impl Table<'_> {
     }
 
     /// A spec is going to be accepted.
-    pub(super) fn promise(&mut self, spec: &AcceptedSpec, host: &HostId) {
-        let accepted = Amount::of(spec, host);
+    pub(super) fn promise(&mut self, spec: &AcceptedSpec) {
+        let accepted = Amount::of(spec, &self.host);
         self.change(&Scope::Database(spec.id.clone()).label(), |share| share.accepted = accepted);
     }
 }

@@ -4,7 +4,7 @@
 //! scope once; who has waited longest for a place gets it, and a pass that only waits gives it up; a pass that waits is
 //! cut off when something newer was asked of its database; the tick looks at everything again (the tick is the retry).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use crate::contract::Context;
 use crate::contract::commands::Question;
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::domain::{self, FleetOptions};
-use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Graph, HostId, Record, Scope};
+use crate::model::{AcceptedSpec, Catalogue, DatabaseId, FleetHosts, Graph, HostPorts, Record, Scope};
 use crate::report::conditions::Found;
 use crate::runtime::backoff::{Backoff, Schedule};
 use crate::runtime::bell::{Bell, Listener};
@@ -63,8 +63,6 @@ pub struct Options {
     pub history_max: usize,
     /// Ports of etcd.
     pub fleet: FleetOptions,
-    /// All hosts of the fleet.
-    pub known_hosts: BTreeSet<HostId>,
     /// The version catalogue.
     pub catalogue: Arc<Catalogue>,
 }
@@ -107,16 +105,22 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The hosts of the fleet.
+    pub(super) fn hosts(&self) -> FleetHosts {
+        domain::members::fleet_hosts(&self.world.record, &self.world.hosts, &self.world.facts.host)
+    }
+
     /// What a spec is judged against.
     pub(super) fn context<'a>(
         &'a self,
+        hosts: &'a FleetHosts,
         previous: Option<&'a AcceptedSpec>,
-        ports_in_use: &'a BTreeMap<u16, DatabaseId>,
+        ports_in_use: &'a HostPorts,
     ) -> Context<'a> {
         Context {
             catalogue: &self.options.catalogue,
-            host: &self.world.facts.host,
-            known_hosts: &self.options.known_hosts,
+            host: &hosts.default,
+            known_hosts: Some(&hosts.known),
             previous,
             ports_in_use,
             data_dir: &self.world.facts.data_dir,

@@ -1,7 +1,7 @@
 //! Judging several candidates together: what the host is asked for one of them is asked once for all.
 //!
 //! Invariants: nothing but acceptance happens here, and only of what needs no more of the host than was looked at: an
-//! image that is there, room, free names, and no port, volume or network besides. All else (a refusal with its faults, a
+//! image that is there, room, free names, all on this host, and no port, volume or network besides. All else (a refusal with its faults, a
 //! delete, a pull, a host that does not answer) is left to the pass of its own database, which judges it alone. What is
 //! promised is compared and given under one lock, as there.
 
@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde_json::Value;
 
 use super::judge::{self, Case};
 use super::live;
@@ -17,7 +18,7 @@ use super::service::Shared;
 use crate::domain::layout;
 use crate::drivers::swarm::{NetworkSeen, ServiceSeen};
 use crate::model::spec::{NodeSpec, PortRequest};
-use crate::model::{AcceptedSpec, DatabaseId, InstanceId};
+use crate::model::{AcceptedSpec, DatabaseId, HostPorts, InstanceId};
 use crate::runtime::within;
 use crate::store::{Hold, Rows as _};
 
@@ -33,12 +34,13 @@ pub(super) async fn candidates(shared: &Shared, ids: &BTreeSet<DatabaseId>) -> R
     let Some(mut host) = look(shared).await? else { return Ok(()) };
     let mut accepting = shared.accepting.lock().await;
     let promises = judge::promises(shared, &mut accepting)?;
-    let mut table = promises.table(&shared.world, host.services.values());
+    let here = (&shared.world, &shared.world.facts);
+    let mut table = promises.table(here, host.services.values());
     let mut accepted = Vec::new();
     for case in cases(shared, ids)? {
         if host.carries(shared, &case.spec, &table).await? {
             let record = judge::minted(shared, &case)?;
-            table.promise(&case.spec, &shared.world.facts.host);
+            table.promise(&case.spec);
             host.take_network(&case.spec.id);
             accepted.push((case, record));
         }
@@ -49,7 +51,7 @@ pub(super) async fn candidates(shared: &Shared, ids: &BTreeSet<DatabaseId>) -> R
     });
     for spec in join_all(written).await {
         if let Some(spec) = spec? {
-            promises.accepted(&spec, &shared.world.facts.host);
+            promises.accepted(&spec);
         }
     }
     Ok(())
@@ -61,7 +63,7 @@ fn cases(shared: &Shared, ids: &BTreeSet<DatabaseId>) -> Result<Vec<Case>, judge
         let rows = ids.iter().map(|id| Ok((reader.desired(id)?, reader.record(id)?)));
         rows.collect::<Result<Vec<_>, crate::store::Error>>()
     })?;
-    let nobody = BTreeMap::new();
+    let nobody = HostPorts::new();
     let mut cases = Vec::new();
     for (id, (row, record)) in ids.iter().zip(rows) {
         let Some(candidate) = row.and_then(|row| row.candidate).filter(|candidate| candidate.hold == Hold::No) else {
@@ -109,7 +111,7 @@ async fn look(shared: &Shared) -> Result<Option<Host>, judge::Error> {
 
 impl Host {
     /// Whether the spec can be accepted without another look.
-    async fn carries(&mut self, shared: &Shared, spec: &AcceptedSpec, table: &Table<'_>) -> Result<bool, judge::Error> {
+    async fn carries(&mut self, shared: &Shared, spec: &AcceptedSpec, table: &Table) -> Result<bool, judge::Error> {
         let own = |node: &NodeSpec| {
             node.hosts.iter().map(|host| layout::service(&InstanceId::derive(&spec.id, &node.name, host))).collect()
         };
@@ -117,7 +119,8 @@ impl Host {
         let mut services = names.iter().filter_map(|name| self.services.get(name));
         let network = self.networks.get(&layout::network(&spec.id));
         let is_plain = spec.nodes.iter().all(|node| {
-            node.port == PortRequest::Unpublished
+            node.hosts == [shared.world.facts.host.clone()]
+                && node.port == PortRequest::Unpublished
                 && node.swarm.extra_volumes.is_empty()
                 && node.swarm.extra_networks.is_empty()
         });
@@ -125,7 +128,7 @@ impl Host {
             && services.all(|service| live::is_own(&shared.world, spec, &service.attributes.labels))
             && network.is_none_or(|network| live::is_own(&shared.world, spec, &network.labels))
             && (network.is_some() || self.subnets != Some(0))
-            && live::overcommitted(&shared.world, spec, &serde_json::Value::Null, table.to_others(&spec.id)).is_empty();
+            && live::overcommitted(&shared.world.facts, spec, &Value::Null, table.to_others(&spec.id)).is_empty();
         if !fits {
             return Ok(false);
         }

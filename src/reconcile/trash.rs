@@ -5,7 +5,7 @@
 //! its trash longer. A store that was lost begins to count anew. Invariants: nothing is purged while a spec waits that
 //! asks the database back; what is purged is removed from the trash only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ use super::pass::{Error, Next, Pass};
 use super::tell::View;
 use crate::contract::documents::{Event, EventData, EventType, Time};
 use crate::contract::topics::Topic;
-use crate::domain::{database, layout};
+use crate::domain::database;
+use crate::execute::ask;
 use crate::model::record::Tombstone;
-use crate::model::{AcceptedSpec, DatabaseId, Graph, Record, Scope};
+use crate::model::{AcceptedSpec, DatabaseId, Graph, InstanceId, Record, Scope};
 use crate::store::{DesiredRow, IntentRow, Rows as _};
+use crate::world::work::Question;
 
 /// When each database in the trash was looked at last, in monotonic time, with the tombstone that it had.
 #[derive(Debug, Default)]
@@ -97,9 +99,14 @@ impl Pass {
         if row.is_some_and(|row| row.candidate.is_some()) {
             return Ok(false);
         }
-        for instance in record.etcd_passwords.keys() {
-            let trash = layout::trash(&world.facts.data_dir, instance);
-            world.drivers.host.remove_directory(&trash).await.map_err(Error::Purge)?;
+        let instances = record.etcd_passwords.keys().filter_map(|name| InstanceId::parse(name).ok());
+        let instances: Vec<InstanceId> = instances.collect();
+        // What was on a host that has left the fleet went with it.
+        for host in world.hosts.iter().map(|facts| &facts.host) {
+            let there: BTreeSet<_> = instances.iter().filter(|instance| instance.is_on(host)).cloned().collect();
+            if !there.is_empty() {
+                ask(world, host, Question::Purge { instances: there }).await.map_err(Error::Purge)?;
+            }
         }
         let scope = Scope::Database(view.id.clone());
         crate::world::record::remove(world, &scope).await.map_err(Error::Purge)?;

@@ -5,11 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::OutMessage;
 use super::error::Result;
 use super::reader::{self, Rows, Source as _};
 use super::tables::{self, Table};
 use super::writer::Writer;
 use crate::model::TaskId;
+use crate::plan::halt::Halt;
 
 /// So many pieces of work are remembered at most; of more the older half goes. One is asked about for as long as its
 /// deadline, and a pass has a few dozen.
@@ -17,6 +19,8 @@ pub const WORKS_MAX: usize = 2048;
 
 /// The key of the newest epoch in `meta`.
 const EPOCH_KEY: &[u8] = b"work_epoch";
+/// The key of the epoch of this host's own last lead in `meta`.
+const LEAD_KEY: &[u8] = b"lead_epoch";
 
 /// A piece of work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +70,14 @@ pub trait Journal: Rows {
         Ok(reader::row(self, Table::Meta, EPOCH_KEY)?.unwrap_or(0))
     }
 
+    /// The epoch of the last lead of this host; none: it never led, or has forgotten what it knew as the leader.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn own_lead(&self) -> Result<Option<u64>> {
+        reader::row(self, Table::Meta, LEAD_KEY)
+    }
+
     /// What is known of a piece of work.
     ///
     /// # Errors
@@ -88,6 +100,55 @@ impl Writer<'_> {
             self.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch)?;
         }
         Ok(newest.max(epoch))
+    }
+
+    /// This host leads, in this epoch.
+    ///
+    /// # Errors
+    /// See [`Writer::hear_of_lead`].
+    pub fn lead(&mut self, epoch: u64) -> Result<()> {
+        self.hear_of_lead(epoch)?;
+        self.put(Table::Meta, LEAD_KEY.to_vec(), &epoch)
+    }
+
+    /// Forgets all that this host knew as the one that leads, and what it had to say then: another leads, and makes it
+    /// anew from Swarm and the broker. Events and answers that wait go out all the same, and so do the topics `own`.
+    ///
+    /// # Errors
+    /// See [`Writer::hear_of_lead`].
+    pub fn forget_lead(&mut self, own: &[String]) -> Result<()> {
+        const OF_LEADER: [Table; 11] = [
+            Table::Desired,
+            Table::Intents,
+            Table::Records,
+            Table::Ports,
+            Table::Fleet,
+            Table::Outcomes,
+            Table::Approvals,
+            Table::Downtimes,
+            Table::Drift,
+            Table::Specs,
+            Table::Plans,
+        ];
+        for table in OF_LEADER {
+            for (key, _) in self.scan(table, tables::everything(), usize::MAX)? {
+                self.remove(table, key)?;
+            }
+        }
+        for (key, _) in self.scan(Table::Retained, tables::everything(), usize::MAX)? {
+            if !own.iter().any(|topic| topic.as_bytes() == key) {
+                self.remove(Table::Retained, key)?;
+            }
+        }
+        for (key, row) in self.scan(Table::Messages, tables::everything(), usize::MAX)? {
+            let message: OutMessage = Table::Messages.decode(&row)?;
+            if message.retain && !message.on_behalf && !own.contains(&message.topic) {
+                self.remove(Table::Messages, key)?;
+                self.remove(Table::Waiting, message.topic.into_bytes())?;
+            }
+        }
+        self.put_halt(&Halt::default())?;
+        self.remove(Table::Meta, LEAD_KEY.to_vec()).map(|_was_there| ())
     }
 
     /// Work is asked for: writes it down where it is new and of no older lead.
@@ -135,7 +196,7 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::FleetId;
+    use crate::model::{DatabaseId, FleetId, HostId, Record};
     use crate::store::{Commits, Options, Store};
 
     fn store() -> Store {
@@ -163,6 +224,41 @@ mod tests {
         assert_eq!(store.write(|writer| writer.hear_of_lead(9)).await.unwrap(), 9);
         assert_eq!(begin(1, 4).await, Begun::Stale { newest: 9 }, "also what it began itself");
         assert_eq!(store.read(|reader| reader.work_epoch()).unwrap(), 9);
+    }
+
+    #[tokio::test]
+    async fn who_leads_no_more_forgets_what_it_said_and_keeps_its_events() {
+        let store = store();
+        let own = "pgmoor/v1/harbour/hosts/host-1/status".to_owned();
+        let kept = own.clone();
+        store
+            .write(move |writer| {
+                writer.lead(3)?;
+                let database = DatabaseId::parse("shop").unwrap();
+                writer.put_record(&Record::new(database.clone()))?;
+                let ports = [(HostId::parse("host-1").unwrap(), 5432)].into();
+                writer.put_ports(&database, &ports)?;
+                writer.enqueue(&OutMessage::retained("status", b"{}".to_vec(), 1))?;
+                writer.enqueue(&OutMessage::retained(kept, b"{}".to_vec(), 1))?;
+                writer.enqueue(&OutMessage::on_behalf("spec", b"{}".to_vec(), 1))?;
+                writer.enqueue(&OutMessage::event("events", b"{}".to_vec(), 1))
+            })
+            .await
+            .unwrap();
+        assert_eq!(store.read(|reader| reader.own_lead()).unwrap(), Some(3));
+        let topics = [own.clone()];
+        store.write(move |writer| writer.forget_lead(&topics)).await.unwrap();
+        let left = store.read(|reader| {
+            let waiting = reader.messages_after(None, 10)?;
+            Ok((reader.own_lead()?, reader.work_epoch()?, reader.all_records()?, reader.ports()?, waiting))
+        });
+        let (lead, heard, records, ports, waiting) = left.unwrap();
+        assert_eq!((lead, heard, records.len(), ports.len()), (None, 3, 0, 0));
+        let waiting: Vec<&str> = waiting.iter().map(|waiting| waiting.message.topic.as_str()).collect();
+        assert_eq!(waiting, [own.as_str(), "spec", "events"]);
+        assert_eq!(store.read(|reader| reader.last_said("status")).unwrap(), None);
+        store.write(|writer| writer.enqueue(&OutMessage::retained("status", b"{}".to_vec(), 1))).await.unwrap();
+        assert_eq!(store.read(|reader| reader.messages_after(None, 10)).unwrap().len(), 4, "it can be said anew");
     }
 
     #[tokio::test]

@@ -4,11 +4,11 @@
 //!
 //! | table | row | for what |
 //! |---|---|---|
-//! | `meta` | schema version, fleet, epoch, next message number, messages dropped, `Halt`, how much each broker replays, the newest lead that was heard of | a halt survives a restart; who wrote the file; the epoch grows with each start, so that a stale will can be told from a fresh one |
+//! | `meta` | schema version, fleet, epoch, next message number, messages dropped, `Halt`, how much each broker replays, the newest lead that was heard of, the own last lead, the hosts of the fleet | a halt survives a restart; who wrote the file; the epoch grows with each start, so that a stale will can be told from a fresh one |
 //! | `desired` | database → [`DesiredRow`] | the last good spec, the one in the live checks, the verdict, the history that tells old news (rule 9) |
 //! | `intents` | database → [`IntentRow`] | what a person asked for since: purge; how long a deleted database has been in the trash |
 //! | `records` | database → `Record` | a copy of the newest sealed record in Swarm; the one in Swarm counts |
-//! | `ports` | port → database | which ports of this host are given out, so that two databases never get one |
+//! | `host_ports` | host and port → database | which ports are given out, so that two databases of a host never get one |
 //! | `fleet` | `FleetRecord` | the same for the fleet's record |
 //! | `outcomes` | scope and resource → [`OutcomeRow`] | failed attempts: back-off survives a restart |
 //! | `approvals` | database → [`ApprovalRow`] | what waits for a person's approval and what was approved: it holds over a restart |

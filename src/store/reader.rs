@@ -11,7 +11,7 @@ use super::error::{Error, Result};
 use super::rows::{DesiredRow, IntentRow, OutMessage, OutcomeRow, ReplayLimitRow};
 use super::tables::{self, RawRow, Table};
 use crate::contract::documents::Condition;
-use crate::model::{DatabaseId, FleetRecord, Record, ResourceId, Scope};
+use crate::model::{DatabaseId, FleetHosts, FleetRecord, HostPorts, Record, ResourceId, Scope};
 use crate::plan::drift::Memory;
 use crate::plan::halt::Halt;
 
@@ -119,18 +119,21 @@ pub trait Rows: Source {
         by_database(self, Table::Records)
     }
 
-    /// The ports that databases publish on this host, fixed and chosen ones.
+    /// The ports that databases publish on each host, fixed and chosen ones.
     ///
     /// # Errors
     /// See [`Rows::desired`].
-    fn ports(&self) -> Result<BTreeMap<u16, DatabaseId>> {
+    fn ports(&self) -> Result<HostPorts> {
         let rows = self.scan(Table::Ports, tables::everything(), usize::MAX)?;
-        let port = |key: &[u8]| {
-            let number = tables::key_number(Table::Ports, key)?;
-            // Only `put_ports` writes here, so the number is a port.
-            Ok(u16::try_from(number).unwrap_or_default())
-        };
-        rows.iter().map(|(key, value)| Ok((port(key)?, Table::Ports.decode(value)?))).collect()
+        rows.iter().map(|(key, value)| Ok((tables::key_port(key)?, Table::Ports.decode(value)?))).collect()
+    }
+
+    /// What was last known of the hosts of the fleet; none: nothing was.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn fleet_hosts(&self) -> Result<Option<FleetHosts>> {
+        row(self, Table::Meta, HOSTS_KEY)
     }
 
     /// Failures in a row across databases, and whether they made a halt; nothing, when nothing is stored.
@@ -245,6 +248,7 @@ pub(super) fn replay_limit_key(broker: &str) -> Vec<u8> {
 
 pub(super) const FLEET_KEY: &[u8] = b"fleet";
 /// The key of the halt in `meta`.
+pub(super) const HOSTS_KEY: &[u8] = b"hosts";
 pub(super) const HALT_KEY: &[u8] = b"halt";
 pub(super) const STANDING_KEY: &[u8] = b"standing";
 

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-use crate::model::{DatabaseId, ResourceId, Scope};
+use crate::model::{DatabaseId, HostId, ResourceId, Scope};
 
 /// One table of the file. All have bytes as keys and values; the types are in `rows`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +72,7 @@ impl Table {
             Self::Desired => "desired",
             Self::Intents => "intents",
             Self::Records => "records",
-            Self::Ports => "ports",
+            Self::Ports => "host_ports",
             Self::Fleet => "fleet",
             Self::Outcomes => "outcomes",
             Self::Approvals => "approvals",
@@ -139,6 +139,23 @@ impl Table {
 
 pub(super) fn number_key(number: u64) -> Vec<u8> {
     number.to_be_bytes().to_vec()
+}
+
+/// The host's id, a zero byte (which no id has), the port.
+pub(super) fn port_key(host: &HostId, port: u16) -> Vec<u8> {
+    let mut key = host.as_str().as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(&port.to_be_bytes());
+    key
+}
+
+/// What [`port_key`] was made of.
+pub(super) fn key_port(key: &[u8]) -> Result<(HostId, u16)> {
+    let failed = || Error::Decode { table: Table::Ports.name(), why: "a key is no host and port".to_owned() };
+    let (rest, port) = key.split_last_chunk::<2>().ok_or_else(failed)?;
+    let host = rest.strip_suffix(&[0]).and_then(|host| std::str::from_utf8(host).ok());
+    let host = host.and_then(|host| HostId::parse(host).ok()).ok_or_else(failed)?;
+    Ok((host, u16::from_be_bytes(*port)))
 }
 
 /// The number at the head of a key.

@@ -4,17 +4,17 @@
 //! the changes are taken back in reverse order and others in the same transaction do not notice.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::error::{Error, Result};
-use super::reader::{self, FLEET_KEY, HALT_KEY, Rows as _, STANDING_KEY, Source};
+use super::reader::{self, FLEET_KEY, HALT_KEY, HOSTS_KEY, Rows as _, STANDING_KEY, Source};
 use super::rows::{DesiredRow, IntentRow, OutcomeRow, ReplayLimitRow};
 use super::tables::{self, RawRow, Table};
 use crate::contract::documents::Condition;
-use crate::model::{DatabaseId, FleetRecord, Record, ResourceId, Scope};
+use crate::model::{DatabaseId, FleetHosts, FleetRecord, HostId, Record, ResourceId, Scope};
 use crate::plan::drift::Memory;
 use crate::plan::halt::Halt;
 
@@ -177,17 +177,17 @@ impl<'t> Writer<'t> {
         self.put(Table::Records, database_key(&record.database), record)
     }
 
-    /// Stores the ports that a database publishes on this host, in place of those it had.
+    /// Stores the ports that a database publishes on hosts, in place of those it had.
     ///
     /// # Errors
     /// See [`Writer::put_desired`].
-    pub fn put_ports(&mut self, database: &DatabaseId, ports: &[u16]) -> Result<()> {
-        for (port, owner) in self.ports()? {
-            if owner == *database && !ports.contains(&port) {
-                self.remove(Table::Ports, tables::number_key(u64::from(port)))?;
+    pub fn put_ports(&mut self, database: &DatabaseId, ports: &BTreeSet<(HostId, u16)>) -> Result<()> {
+        for (at, owner) in self.ports()? {
+            if owner == *database && !ports.contains(&at) {
+                self.remove(Table::Ports, tables::port_key(&at.0, at.1))?;
             }
         }
-        ports.iter().try_for_each(|port| self.put(Table::Ports, tables::number_key(u64::from(*port)), database))
+        ports.iter().try_for_each(|(host, port)| self.put(Table::Ports, tables::port_key(host, *port), database))
     }
 
     /// Stores the record of the fleet.
@@ -196,6 +196,14 @@ impl<'t> Writer<'t> {
     /// See [`Writer::put_desired`].
     pub fn put_fleet_record(&mut self, record: &FleetRecord) -> Result<()> {
         self.put(Table::Fleet, FLEET_KEY.to_vec(), record)
+    }
+
+    /// Stores what was last known of the hosts of the fleet.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_fleet_hosts(&mut self, hosts: &FleetHosts) -> Result<()> {
+        self.put(Table::Meta, HOSTS_KEY.to_vec(), hosts)
     }
 
     /// Stores the failures in a row across databases.
@@ -273,7 +281,7 @@ impl<'t> Writer<'t> {
         for table in [Table::Desired, Table::Intents, Table::Records, Table::Approvals, Table::Downtimes] {
             self.remove(table, database_key(database))?;
         }
-        self.put_ports(database, &[])?;
+        self.put_ports(database, &BTreeSet::new())?;
         let mut halt = self.halt()?;
         let before = halt.clone();
         halt.forget(database);

@@ -1,67 +1,64 @@
 //! How a host comes to lead, and how it notices that it does not any more.
 //!
-//! Swarm's managers elect; the host of the one that they elected takes the lease. Invariant: nobody takes it because the
-//! holder is silent, only because Swarm's Raft has another leader: pgmoor elects nobody.
+//! Swarm's managers elect; the host of the one that they elected takes the lease. Invariants: nobody takes it because the
+//! holder is silent, only because Swarm's Raft has another leader: pgmoor elects nobody. A lead whose managers do not
+//! answer is not over: it begins nothing (each stage renews the lease first), and says how things are until another leads.
 
 use std::time::Duration;
 
-use super::lease::Lease;
+use super::lease::{DEADLINE, Lease};
 use crate::drivers::swarm::Swarm;
 use crate::drivers::{Error, Result};
-use crate::model::{FleetId, HostId};
-use crate::runtime::clock::Clock;
+use crate::runtime::within;
 
 /// The pause between two looks. Swarm's managers need ten seconds and more for an election.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long a lead goes on that cannot be renewed: it begins nothing meanwhile, and there may be another by now.
-const UNSURE_MAX: Duration = Duration::from_secs(10);
+pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Waits until Swarm's managers are led by this host, and takes the lease. `floor` is the highest epoch that the host has
-/// heard of by then.
-pub async fn until_leading(
-    swarm: &dyn Swarm,
-    fleet: &FleetId,
-    host: &HostId,
-    floor: &(dyn Fn() -> u64 + Sync),
-) -> Lease {
+/// Whether Swarm's managers are led by this host.
+///
+/// # Errors
+/// [`Error::Unreachable`]: the engine, or a majority of the managers, does not answer; others: it is in no Swarm.
+pub async fn is_elected(swarm: &dyn Swarm) -> Result<bool> {
+    const ACT: &str = "ask who leads the Swarm";
+    let unreachable = |why: &str| Error::Unreachable { act: ACT.to_owned(), why: why.to_owned() };
+    let engine = within(ACT, 2 * DEADLINE, swarm.engine()).await;
+    let engine = engine.map_err(|expired| unreachable(&expired.to_string()))??;
+    if engine.swarm_node.is_none() {
+        return Err(Error::Failed { act: ACT.to_owned(), why: "this engine is in no Swarm".to_owned() });
+    }
+    engine.leader.filter(|_| engine.manager).ok_or_else(|| unreachable("a majority of the managers does not answer"))
+}
+
+/// Waits until Swarm's managers are led by this host.
+pub async fn until_elected(swarm: &dyn Swarm) {
+    while !is_elected(swarm).await.unwrap_or(false) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until it is known that a lead is over: the managers have another leader, or another host has the lease; says
+/// why.
+pub async fn until_over(lease: &Lease, swarm: &dyn Swarm) -> String {
     loop {
-        match taken(swarm, fleet, host, floor).await {
-            Ok(Some(lease)) => {
-                tracing::info!(epoch = lease.epoch, "this host leads the fleet");
-                return lease;
-            }
+        tokio::time::sleep(LOOK_EVERY).await;
+        match over(lease, swarm).await {
             Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "the lease could not be taken now"),
+            Ok(Some(why)) => return why,
+            Err(error) => tracing::debug!(%error, "nobody can tell now whether this host still leads"),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-async fn taken(
-    swarm: &dyn Swarm,
-    fleet: &FleetId,
-    host: &HostId,
-    floor: &(dyn Fn() -> u64 + Sync),
-) -> Result<Option<Lease>> {
-    if !swarm.engine().await?.leader {
-        return Ok(None);
+async fn over(lease: &Lease, swarm: &dyn Swarm) -> Result<Option<String>> {
+    if !is_elected(swarm).await? {
+        return Ok(Some("the Swarm's managers have another leader".to_owned()));
     }
-    Lease::take(swarm, fleet, host, floor()).await.map(Some)
-}
-
-/// Renews a lease until it is lost, or could not be renewed for `UNSURE_MAX`; says why.
-pub async fn until_over(lease: &Lease, swarm: &dyn Swarm, clock: &dyn Clock) -> String {
-    let mut sure = clock.monotonic();
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        match lease.renew(swarm).await {
-            Ok(()) => sure = clock.monotonic(),
-            Err(error @ Error::Unreachable { .. }) if clock.monotonic().saturating_sub(sure) < UNSURE_MAX => {
-                tracing::debug!(%error, "the lease could not be renewed now");
-            }
-            Err(error) => return error.to_string(),
-        }
-    }
+    let seen = Lease::seen(swarm, &lease.fleet).await?;
+    Ok(match seen {
+        Some(seen) if seen == *lease => None,
+        Some(seen) => Some(format!("{} has the lease, epoch {}; ours was {}", seen.holder, seen.epoch, lease.epoch)),
+        None => Some("somebody removed the lease".to_owned()),
+    })
 }
 
 #[cfg(test)]
@@ -70,53 +67,44 @@ mod tests {
 
     use super::*;
     use crate::drivers::fake::{Options, System, World};
+    use crate::model::{FleetId, HostId};
     use crate::runtime::clock::{SharedClock, TokioClock};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn swarm(leads: bool) -> (World, SharedClock) {
+    fn swarm(leads: bool) -> World {
         let clock: SharedClock = Arc::new(TokioClock::starting_at(1_780_000_000_000));
-        (World::new(Options { leads, ..Options::new(Arc::clone(&clock)) }), clock)
-    }
-
-    fn ids() -> (FleetId, HostId, HostId) {
-        let host = |name| HostId::parse(name).unwrap();
-        (FleetId::parse("harbour").unwrap(), host("host-1"), host("host-2"))
+        World::new(Options { leads, ..Options::new(clock) })
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_the_host_of_swarms_leader_takes_the_lease() {
-        let ((world, _), (fleet, one, _)) = (swarm(false), ids());
-        let waits = tokio::time::timeout(60 * SECOND, until_leading(&world, &fleet, &one, &|| 0)).await;
-        assert!(waits.is_err() && Lease::seen(&world, &fleet).await == Ok(None));
-        let (world, _) = swarm(true);
+    async fn a_host_that_is_not_elected_waits() {
+        let world = swarm(false);
+        assert!(tokio::time::timeout(60 * SECOND, until_elected(&world)).await.is_err());
+        let world = swarm(true);
         world.unreachable(System::Swarm, true);
-        let comes = async {
-            tokio::time::sleep(5 * SECOND).await;
-            world.unreachable(System::Swarm, false);
-        };
-        let (lease, ()) = tokio::join!(until_leading(&world, &fleet, &one, &|| 7), comes);
-        assert_eq!((lease.holder, lease.epoch), (one, 8));
+        assert!(tokio::time::timeout(60 * SECOND, until_elected(&world)).await.is_err());
+        world.unreachable(System::Swarm, false);
+        tokio::time::timeout(60 * SECOND, until_elected(&world)).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lead_ends_when_another_has_it_or_nobody_can_tell() {
-        let ((world, clock), (fleet, one, two)) = (swarm(true), ids());
-        let lease = until_leading(&world, &fleet, &one, &|| 0).await;
-        let over = tokio::time::timeout(60 * SECOND, until_over(&lease, &world, &*clock)).await;
-        assert!(over.is_err(), "it is renewed");
+    async fn a_lead_ends_when_another_has_it_and_not_when_nobody_can_tell() {
+        let (world, fleet) = (swarm(true), FleetId::parse("harbour").unwrap());
+        let host = |name| HostId::parse(name).unwrap();
+        let lease = Lease::take(&world, &fleet, &host("host-1"), 7).await.unwrap();
+        assert_eq!(lease.epoch, 8);
+        let goes_on = tokio::time::timeout(60 * SECOND, until_over(&lease, &world)).await;
+        assert!(goes_on.is_err(), "{goes_on:?}");
+        world.unreachable(System::Swarm, true);
+        let goes_on = tokio::time::timeout(60 * SECOND, until_over(&lease, &world)).await;
+        assert!(goes_on.is_err(), "{goes_on:?}");
+        world.unreachable(System::Swarm, false);
         let other = async {
             tokio::time::sleep(5 * SECOND).await;
-            Lease::take(&world, &fleet, &two, 0).await.unwrap()
+            Lease::take(&world, &fleet, &host("host-2"), 0).await.unwrap();
         };
-        let (why, newer) = tokio::join!(until_over(&lease, &world, &*clock), other);
-        assert!(why.contains("host-2 has it, epoch 2"), "{why}");
-
-        let began = clock.monotonic();
-        world.unreachable(System::Swarm, true);
-        let why = until_over(&newer, &world, &*clock).await;
-        let took = clock.monotonic().saturating_sub(began);
-        assert!(why.contains("renew the lease") || why.contains("cut off"), "{why}");
-        assert!(took >= UNSURE_MAX && took < 2 * UNSURE_MAX, "{took:?}");
+        let (why, ()) = tokio::join!(until_over(&lease, &world), other);
+        assert!(why.contains("host-2 has the lease, epoch 9"), "{why}");
     }
 }

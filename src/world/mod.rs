@@ -9,6 +9,7 @@ pub mod lead;
 pub mod lease;
 pub mod record;
 pub mod roster;
+pub mod vitals;
 pub mod work;
 
 use std::net::IpAddr;

@@ -75,6 +75,15 @@ async fn collect(world: &World, scope: &Scope, old: impl Fn(u64) -> bool + Send)
     Ok(())
 }
 
+/// Reads the newest record of the fleet itself.
+///
+/// # Errors
+/// Swarm does not answer, or the record does not open with this key: another fleet key made it.
+pub async fn fleet(swarm: &dyn Swarm, key: &FleetKey, fleet: &FleetId) -> Result<Option<FleetRecord>> {
+    let newest = swarm.configs(&selector(fleet, &Scope::Fleet)).await?.into_iter().max_by_key(revision);
+    newest.map(|config| parse(&config.name, &key.open(&config.name, &config.data)?)).transpose()
+}
+
 /// All that Swarm holds for a fleet, for a start without a store.
 #[derive(Debug, Default)]
 pub struct Found {

@@ -4,17 +4,19 @@
 //! Invariants: what is asked carries all that is needed, secrets among it, so it is sealed for its host before it leaves;
 //! no answer is `Unreachable`, and says nothing about the thing (rule 2).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::vitals::{Target, Vitals};
 use crate::drivers::Result;
 use crate::model::observed::pairs;
 use crate::model::secret::clear;
 use crate::model::{
-    Attributes, Dependency, Digest, Executor, HostId, Member, Observation, Payload, Resource, ResourceId, Scope, Secret,
+    Attributes, Dependency, Digest, Executor, HostId, InstanceId, Member, Observation, Payload, Resource, ResourceId,
+    Scope, Secret,
 };
 use crate::plan::Step;
 
@@ -77,6 +79,40 @@ pub enum Question {
         /// The scope.
         scope: Scope,
     },
+    /// Whether the host has what a spec needs of it.
+    Room {
+        /// Ports that something may listen on.
+        ports: BTreeSet<u16>,
+        /// Paths that must be there.
+        paths: BTreeSet<String>,
+        /// An image, and whether it is to be pulled where it is not there.
+        image: Option<(String, bool)>,
+    },
+    /// How instances are.
+    Vitals {
+        /// Which.
+        targets: Vec<Target>,
+    },
+    /// To empty the trash of these instances.
+    Purge {
+        /// Their ids.
+        instances: BTreeSet<InstanceId>,
+    },
+}
+
+/// Whether an image is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "image")]
+pub enum ImageFound {
+    /// It is, now at least; or nobody asked.
+    There,
+    /// It is not, and was not pulled.
+    Missing,
+    /// It is not, and could not be pulled.
+    Refused {
+        /// Why.
+        why: String,
+    },
 }
 
 /// The answer to a question.
@@ -93,6 +129,22 @@ pub enum Told {
         /// It does.
         serves: bool,
     },
+    /// What the host lacks.
+    Room {
+        /// Ports that something listens on.
+        listened: BTreeSet<u16>,
+        /// Paths that are not there.
+        missing: BTreeSet<String>,
+        /// The image.
+        image: ImageFound,
+    },
+    /// How they are.
+    Vitals {
+        /// In the order of the question.
+        vitals: Vec<Vitals>,
+    },
+    /// The trash is empty.
+    Purged,
 }
 
 /// What was seen on one host.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pgmoor::app::config::Settings;
-use pgmoor::app::services::{self, Base, Lines};
+use pgmoor::app::services::{self, Base, Leading, Lines};
 use pgmoor::contract::documents::{Availability, OnlineState, Status, Time};
 use pgmoor::domain::{catalogue, fleet, layout};
 use pgmoor::drivers::certificates::make_authority;
@@ -260,7 +260,8 @@ impl Site {
             confirm: Arc::new(link.clone()),
             embedded: self.embedded,
         };
-        services::start(&mut supervisor, &self.settings, &base, lines);
+        let leading = Leading { over: CancellationToken::new(), between_hosts: None };
+        services::start(&mut supervisor, &self.settings, &base, (lines, leading));
         drop(base);
         supervisor.start("link", Policy::Essential, move |stop| {
             let (link, sender) = (link.clone(), sender.clone());

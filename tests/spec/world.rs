@@ -1,16 +1,16 @@
 //! What specs are judged against in these tests: the shipped catalogue, two hosts, one port that is taken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use pgmoor::contract::{Context, Fault, accept};
-use pgmoor::model::{AcceptedSpec, Catalogue, DatabaseId, HostId};
+use pgmoor::model::{AcceptedSpec, Catalogue, DatabaseId, HostId, HostPorts};
 
 pub(crate) struct World {
     catalogue: Catalogue,
     host: HostId,
     hosts: BTreeSet<HostId>,
-    ports: BTreeMap<u16, DatabaseId>,
+    ports: HostPorts,
 }
 
 impl World {
@@ -20,8 +20,8 @@ impl World {
         Self {
             catalogue: serde_json::from_str(&text).unwrap(),
             hosts: [host.clone(), HostId::parse("host-2").unwrap()].into(),
+            ports: [((host.clone(), 5433), DatabaseId::parse("other").unwrap())].into(),
             host,
-            ports: [(5433, DatabaseId::parse("other").unwrap())].into(),
         }
     }
 
@@ -34,7 +34,7 @@ impl World {
         Context {
             catalogue: &self.catalogue,
             host: &self.host,
-            known_hosts: &self.hosts,
+            known_hosts: Some(&self.hosts),
             previous,
             ports_in_use: &self.ports,
             data_dir: "/var/lib/pgmoor",

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use super::faults::{Code, Fault, sorted};
 use super::wire::DatabaseSpec;
-use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Digest, HostId};
+use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Digest, HostId, HostPorts};
 
 /// The most bytes a spec may have: what hosted brokers let through (AWS IoT Core: 128 KiB).
 pub const SPEC_BYTES_MAX: usize = 128 * 1024;
@@ -40,14 +40,14 @@ pub const DEFAULT_MEMORY_BYTES: u64 = 512 * 1024 * 1024;
 pub struct Context<'a> {
     /// Versions, images, extensions and templates on offer.
     pub catalogue: &'a Catalogue,
-    /// The host that reads the spec: where a database without `nodes` goes.
+    /// Where a database without `nodes` goes. It is the same whichever host reads the spec.
     pub host: &'a HostId,
-    /// All hosts of the fleet.
-    pub known_hosts: &'a BTreeSet<HostId>,
+    /// All hosts of the fleet; none: they are not known now, so nothing is said of a host that a spec names.
+    pub known_hosts: Option<&'a BTreeSet<HostId>>,
     /// The spec that is applied now; of a deleted database whose data is in the trash: the last one before.
     pub previous: Option<&'a AcceptedSpec>,
-    /// Ports that *other* databases of this host have, fixed and chosen ones.
-    pub ports_in_use: &'a BTreeMap<u16, DatabaseId>,
+    /// Ports that *other* databases have on each host, fixed and chosen ones.
+    pub ports_in_use: &'a HostPorts,
     /// Where pgmoor keeps its own files on the host; an absolute path.
     pub data_dir: &'a str,
     /// Memory of an instance whose spec does not say, in bytes; see [`DEFAULT_MEMORY_BYTES`].

@@ -44,9 +44,20 @@ pub fn controller(fleet: &FleetId, controller: &ControllerId) -> Vec<String> {
 pub fn reports(fleet: &FleetId, controller: &ControllerId, host: &HostId) -> Vec<String> {
     let databases = ["status", "health", "plan", "instances/+/state", "instances/+/health"]
         .map(|below| format!("{ROOT}/{fleet}/databases/+/{below}"));
-    let own =
-        [Topic::Availability(controller.clone()), Topic::HostStatus(host.clone())].map(|topic| topic.to_string(fleet));
-    databases.into_iter().chain(own).collect()
+    databases.into_iter().chain(own_reports(fleet, controller, host)).collect()
+}
+
+/// What a host says of itself and the broker keeps, whether it leads or not.
+#[must_use]
+pub fn own_reports(fleet: &FleetId, controller: &ControllerId, host: &HostId) -> Vec<String> {
+    let own = [Topic::Availability(controller.clone()), Topic::HostStatus(host.clone())];
+    own.map(|topic| topic.to_string(fleet)).into()
+}
+
+/// What a host hears on the line between hosts: work for it, and all answers.
+#[must_use]
+pub fn between_hosts(fleet: &FleetId, host: &HostId) -> Vec<String> {
+    vec![Topic::HostWork(host.clone()).to_string(fleet), answers(fleet)]
 }
 
 /// All markers of a controller's probe.

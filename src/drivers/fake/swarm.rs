@@ -25,7 +25,7 @@ impl Swarm for World {
                 engine_version: "20.10.24".to_owned(),
                 swarm_node: Some(options.swarm_node.clone()),
                 manager: true,
-                leader: options.leads,
+                leader: Some(options.leads),
                 address: Some(options.address),
                 hostname: options.hostname.clone(),
                 cpus: options.cpus,

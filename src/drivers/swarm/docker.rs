@@ -202,7 +202,7 @@ impl Swarm for Docker {
         let seen = call.await.map(seen::engine)?;
         let leader = match &seen.swarm_node {
             Some(node) if seen.manager => raft::leads(&self.connection, node).await?,
-            Some(_) | None => false,
+            Some(_) | None => None,
         };
         Ok(EngineSeen { leader, ..seen })
     }

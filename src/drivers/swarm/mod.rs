@@ -36,9 +36,9 @@ pub struct EngineSeen {
     pub swarm_node: Option<String>,
     /// Whether this host is a manager.
     pub manager: bool,
-    /// Whether it leads the managers, as far as it knows: one that was cut off goes on saying so for a while. False where
-    /// nobody leads.
-    pub leader: bool,
+    /// Whether it leads the managers, as far as it knows: one that was cut off goes on saying so for a while. None where
+    /// the managers do not answer, as without a quorum.
+    pub leader: Option<bool>,
     /// The address that this Swarm node advertises.
     pub address: Option<IpAddr>,
     /// The host's name as the engine has it.

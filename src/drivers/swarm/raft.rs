@@ -12,16 +12,16 @@ use crate::drivers::{Error, Result};
 /// How long the node may take to say who leads: managers without a quorum answer after 5 s that nobody does.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Whether this node leads the managers. Without a quorum nobody does.
-pub(super) async fn leads(connection: &Connection, node: &str) -> Result<bool> {
+/// Whether this node leads the managers; none: they do not answer, as without a quorum.
+pub(super) async fn leads(connection: &Connection, node: &str) -> Result<Option<bool>> {
     let (act, owned) = (format!("ask whether node {node} leads its Swarm"), node.to_owned());
     let seen = connection
         .call_within(&act, Missing::Failed, LEADER_DEADLINE, |docker| async move { docker.inspect_node(&owned).await })
         .await;
     match seen {
-        Ok(node) => Ok(node.manager_status.and_then(|status| status.leader).unwrap_or_default()),
+        Ok(node) => Ok(Some(node.manager_status.and_then(|status| status.leader).unwrap_or_default())),
         // The engine has answered just before, so it is the managers that do not.
-        Err(Error::Unreachable { .. }) => Ok(false),
+        Err(Error::Unreachable { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

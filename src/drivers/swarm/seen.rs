@@ -26,7 +26,7 @@ pub(super) fn engine(info: SystemInfo) -> EngineSeen {
         engine_version: info.server_version.unwrap_or_default(),
         swarm_node: swarm.node_id.filter(|id| active && !id.is_empty()),
         manager: active && swarm.control_available.unwrap_or_default(),
-        leader: false,
+        leader: None,
         address: swarm.node_addr.filter(|_| active).and_then(|address| address.parse().ok()),
         hostname: info.name.unwrap_or_default(),
         cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or_default(),

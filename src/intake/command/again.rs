@@ -5,7 +5,6 @@
 //! message are one transaction, and a candidate keeps the trash from being purged; who is killed before the answer has
 //! done what was asked, and says nothing.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::spec::{candidate, propose};
@@ -114,8 +113,9 @@ impl Intake {
             return Ok(Err(vec![Fault::new(Code::InvalidJson, "", "the spec of the past cannot be read any more")]));
         };
         let previous = record.spec.as_ref().and_then(|stored| self.read_back(id, stored, Some(&record)));
-        let others: BTreeMap<_, _> = writer.ports()?.into_iter().filter(|(_, owner)| owner != id).collect();
-        let spec = match contract::accept(id, document.as_bytes(), &self.context(previous.as_ref(), &others)) {
+        let (hosts, ports) = (writer.fleet_hosts()?, writer.ports()?);
+        let context = self.context(hosts.as_ref(), previous.as_ref(), &ports);
+        let spec = match contract::accept(id, document.as_bytes(), &context) {
             Ok(spec) => spec,
             Err(faults) => return Ok(Err(faults)),
         };

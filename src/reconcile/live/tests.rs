@@ -62,7 +62,7 @@ fn spec(world: &World, id: &str, document: &Value) -> AcceptedSpec {
     let context = Context {
         catalogue: &catalogue,
         host: &world.facts.host,
-        known_hosts: &BTreeSet::from([world.facts.host.clone()]),
+        known_hosts: None,
         previous: None,
         ports_in_use: &nobody,
         data_dir: &world.facts.data_dir,
@@ -138,11 +138,10 @@ async fn the_last_subnet_is_for_one() {
 async fn what_is_promised_is_counted_once() {
     let (world, _files) = world(|_| {});
     let half = json!({"template": "postgres", "memory": "2GiB", "cpus": "1"});
-    let host = &world.facts.host;
     let mut accepted = Promises::default();
-    accepted.accepted(&spec(&world, "one", &half), host);
+    accepted.accepted(&spec(&world, "one", &half));
     assert_eq!(codes(&world, "two", &half, &accepted).await, [], "both halves fit");
-    accepted.accepted(&spec(&world, "two", &half), host);
+    accepted.accepted(&spec(&world, "two", &half));
     let full = [(Code::MemoryOvercommitted, "/memory".to_owned()), (Code::CpuOvercommitted, "/cpus".to_owned())];
     assert_eq!(codes(&world, "three", &half, &accepted).await, full, "accepted, though no service runs yet");
     assert_eq!(codes(&world, "two", &half, &accepted).await, [], "its own promise does not count against it");
@@ -157,6 +156,6 @@ async fn what_is_promised_is_counted_once() {
     assert_eq!(codes(&world, "two", &half, &accepted).await, full);
     let small = json!({"template": "postgres", "memory": "2047MiB", "cpus": "500m"});
     assert_eq!(codes(&world, "two", &small, &accepted).await, []);
-    accepted.accepted(&spec(&world, "one", &json!({"deleted": true})), host);
+    accepted.accepted(&spec(&world, "one", &json!({"deleted": true})));
     assert_eq!(codes(&world, "two", &half, &accepted).await, full[..1], "its container still runs");
 }

@@ -119,7 +119,6 @@ impl Site {
             deletion_grace_s: 3600,
             history_max: 10,
             fleet: options,
-            known_hosts: [host].into(),
             catalogue: Arc::new(catalogue::embedded().unwrap()),
         };
         let store = store::Options { commits: Commits::AtOnce, ..store::Options::new(id) };

@@ -1,6 +1,6 @@
 //! A fleet with its etcd and one database, brought up with nothing but the drivers' own calls, from the domain's graphs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pgmoor::contract::{Context, accept};
@@ -244,7 +244,7 @@ impl<'a, B: Bench> Site<'a, B> {
         let context = Context {
             catalogue: &catalogue,
             host: &self.facts.host,
-            known_hosts: &BTreeSet::from([self.facts.host.clone()]),
+            known_hosts: None,
             previous: None,
             ports_in_use: &BTreeMap::new(),
             data_dir: &self.facts.data_dir,

@@ -69,7 +69,7 @@ pub(crate) async fn networks_and_configs(bench: &impl Bench) {
 pub(crate) async fn lease(bench: &impl Bench) {
     let swarm = &*bench.drivers().swarm;
     let engine = swarm.engine().await.unwrap();
-    assert!(engine.leader, "the only manager leads: {engine:?}");
+    assert_eq!(engine.leader, Some(true), "the only manager leads: {engine:?}");
     let fleet = FleetId::parse(&bench.fleet()).unwrap();
     let [one, two] = ["host-1", "host-2"].map(|id| HostId::parse(id).unwrap());
     assert_eq!(Lease::seen(swarm, &fleet).await, Ok(None));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Check;
 use crate::contract::faults::Code;
+use crate::model::HostId;
 use crate::model::spec::PortRequest;
 
 pub(super) fn check(check: &mut Check<'_>) {
@@ -15,13 +16,13 @@ pub(super) fn check(check: &mut Check<'_>) {
             Some(own) => own.host_ids.iter().map(String::as_str).collect(),
             None => vec![here],
         };
-        let other = check.context.ports_in_use.get(&port).filter(|other| hosts.contains(&here) && *other != check.id);
-        if let Some(other) = other {
-            let message = format!("port {port} of host \"{here}\" belongs to database \"{other}\"");
-            let hint = "choose another one, or 0 to have one chosen";
-            check.add_with_hint(Code::PortClash, node.port.pointer.clone(), message, hint);
-        }
         for host in hosts {
+            let other = HostId::parse(host).ok().and_then(|host| check.context.ports_in_use.get(&(host, port)));
+            if let Some(other) = other.filter(|other| *other != check.id) {
+                let message = format!("port {port} of host \"{host}\" belongs to database \"{other}\"");
+                let hint = "choose another one, or 0 to have one chosen";
+                check.add_with_hint(Code::PortClash, node.port.pointer.clone(), message, hint);
+            }
             let before = taken.insert((host, port), index).filter(|before| *before != index);
             if before.is_some() {
                 let message = format!("port {port} of host \"{host}\" is asked for by two nodes");

@@ -32,7 +32,7 @@ pub(super) fn check(check: &mut Check<'_>) {
         if index > 0 {
             add(check, place.clone(), "more than one node is");
         }
-        hosts(check, node, &place, index > 0);
+        unknown_hosts(check, node, &place);
     }
 }
 
@@ -45,25 +45,17 @@ fn fields(check: &mut Check<'_>, object: &Value, place: &str, known: &[(&str, &s
     }
 }
 
-fn hosts(check: &mut Check<'_>, node: &Value, place: &str, node_is_refused: bool) {
+fn unknown_hosts(check: &mut Check<'_>, node: &Value, place: &str) {
+    let Some(known) = check.context.known_hosts else { return };
     let hosts = node.get("host_ids").and_then(Value::as_array).into_iter().flatten();
     for (index, host) in hosts.enumerate() {
-        let Some(host) = host.as_str() else { continue };
+        let Some(host) = host.as_str().filter(|host| !known.iter().any(|known| known.as_str() == *host)) else {
+            continue;
+        };
+        let names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+        let hint = format!("hosts of the fleet: {}", names.join(", "));
         let place = format!("{place}/host_ids/{index}");
-        let known = check.context.known_hosts.iter().any(|known| known.as_str() == host);
-        let here = check.context.host.as_str();
-        if !known && host != here {
-            let names: Vec<&str> = check.context.known_hosts.iter().map(AsRef::as_ref).collect();
-            let hint = format!("hosts of the fleet: {}", names.join(", "));
-            check.add_with_hint(Code::UnknownHost, place, format!("the fleet has no host \"{host}\""), hint);
-        } else if node_is_refused {
-            // The node itself is refused already.
-        } else if index > 0 {
-            add(check, place, "more than one instance of a node is");
-        } else if host != here {
-            let message = format!("this build makes databases on the host that reads the spec, \"{here}\"");
-            check.add(Code::Unsupported, place, message);
-        }
+        check.add_with_hint(Code::UnknownHost, place, format!("the fleet has no host \"{host}\""), hint);
     }
 }
 
