@@ -185,7 +185,8 @@ async fn say_availability(
             biased;
             () = stop.cancelled() => break,
             changed = state.changed() => if changed.is_err() { break },
-            changed = spec_set.changed() => if changed.is_err() { break },
+            // Who follows has no specs to tell of, and who is stopping none any more.
+            Ok(()) = spec_set.changed() => {}
         }
     }
     // Past the outbox, which stops before the link does: a goodbye that gets lost is followed by the will.

@@ -45,6 +45,8 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
     if candidate.hold == Hold::Held {
         return Ok(());
     }
+    // Accepting changes something, in the name of all hosts.
+    shared.world.confirm_lead().await?;
     let Candidate { spec: stored, by, hold: held, .. } = candidate;
     // The host is asked first: it may take long (an image is pulled), and nobody waits for it but this database.
     let spec = match by_the_rules(shared, id, &stored)? {

@@ -99,6 +99,7 @@ impl Pass {
         if row.is_some_and(|row| row.candidate.is_some()) {
             return Ok(false);
         }
+        world.confirm_lead().await.map_err(Error::Purge)?;
         let instances = record.etcd_passwords.keys().filter_map(|name| InstanceId::parse(name).ok());
         let instances: Vec<InstanceId> = instances.collect();
         // What was on a host that has left the fleet went with it.
