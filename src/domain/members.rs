@@ -12,8 +12,24 @@ use crate::model::{EtcdChange, EtcdJoined, FleetHosts, FleetRecord, HostId};
 /// The most members: three keep a quorum when one is lost, and more make each write slower.
 pub const ETCD_MEMBERS_MAX: usize = 3;
 
-use super::{FleetOptions, HostFacts, Hosts, layout};
-use crate::model::{EtcdChange, EtcdJoined, FleetHosts, FleetRecord, HostId};
+/// How the members of a cluster that has a quorum stand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The host whose member is not in the list of members any more.
+    pub lost: Option<HostId>,
+    /// The hosts whose member does not answer.
+    pub silent: BTreeSet<HostId>,
+}
+
+/// The hosts of a fleet. A database whose spec says nothing about hosts goes to the one that founded it, while it is to be
+/// used, else to the first by id that is; `here` where none is known.
+#[must_use]
+pub fn fleet_hosts(record: &FleetRecord, hosts: &Hosts, here: &HostId) -> FleetHosts {
+    let founder = record.etcd_members.keys().find(|host| !record.etcd_joined.contains_key(*host));
+    let is_fit = |host: &&HostId| hosts.get(host).is_some() && !record.hosts.contains_key(*host);
+    let default = founder.filter(is_fit).or_else(|| hosts.iter().map(|facts| &facts.host).find(is_fit));
+    let known = hosts.iter().map(|facts| facts.host.clone()).collect();
+    FleetHosts { known, default: default.unwrap_or(here).clone() }
 }
 
 /// The record with the next change of members, if one is due: the first thing that is wrong with them. A member goes

@@ -107,7 +107,7 @@ pub(super) struct Shared {
 impl Shared {
     /// The hosts of the fleet.
     pub(super) fn hosts(&self) -> FleetHosts {
-        domain::members::fleet_hosts(&self.world.record, &self.world.hosts, &self.world.facts.host)
+        domain::members::fleet_hosts(&self.world.record.get(), &self.world.hosts, &self.world.facts.host)
     }
 
     /// What a spec is judged against.
