@@ -27,7 +27,7 @@ pub(super) enum Phase {
     InitDb(i64),
     /// Postgres was started; see [`Server::ready_ms`].
     Started,
-    /// Postgres did not start; Patroni says so and tries again when something changes.
+    /// Postgres did not start; Patroni says so and tries again in each round.
     StartFailed(String),
 }
 
@@ -193,7 +193,11 @@ impl State {
             Phase::WaitingForEtcd => self.find_cluster(instance)?,
             Phase::InitDb(due) if due <= self.now_ms => self.init_db(instance)?,
             Phase::InitDb(_) => {}
-            Phase::Started | Phase::StartFailed(_) => self.look_at_etcd(instance),
+            Phase::Started | Phase::StartFailed(_) => {
+                if self.look_at_etcd(instance) && instance.server.is_none() {
+                    self.start_postgres(instance);
+                }
+            }
         }
         Ok(instance.phase != Phase::WaitingForEtcd)
     }
@@ -337,13 +341,13 @@ impl State {
         ServerIdentity::load(read("ssl_cert_file")?, read("ssl_ca_file")?)
     }
 
-    /// Patroni's round: it keeps its keys, and takes a changed configuration in.
-    fn look_at_etcd(&mut self, instance: &mut Instance) {
+    /// Patroni's round: it keeps its keys, and takes a changed configuration in. Whether it was one, and etcd answered.
+    fn look_at_etcd(&mut self, instance: &mut Instance) -> bool {
         if self.now_ms < instance.looked_ms.saturating_add(self.options.delays.patroni_loop_ms) {
-            return;
+            return false;
         }
         instance.looked_ms = self.now_ms;
-        let Some(path) = self.etcd_of(instance) else { return };
+        let Some(path) = self.etcd_of(instance) else { return false };
         let prefix = instance.file.prefix();
         let name = instance.file.name.clone();
         let system_id = self.files.cluster(&instance.pgdata).map(|cluster| cluster.system_id.clone());
@@ -360,12 +364,12 @@ impl State {
                 }
             }
         }
-        let Some(config) = self.etcd_value(&path, &format!("{prefix}config")) else { return };
+        let Some(config) = self.etcd_value(&path, &format!("{prefix}config")) else { return true };
         // A round in which nothing changed, as nearly all are, reads nothing.
         let mut hasher = DefaultHasher::new();
         config.hash(&mut hasher);
         if instance.looked_at.replace(hasher.finish()) == Some(hasher.finish()) {
-            return;
+            return true;
         }
         if let Ok(dynamic) = serde_json::from_str::<Value>(&config)
             && dynamic != instance.dynamic
@@ -373,6 +377,7 @@ impl State {
             instance.dynamic = dynamic;
             self.take_config_in(instance);
         }
+        true
     }
 
     /// Writes a changed configuration to etcd and takes it in at once; false when etcd does not answer.

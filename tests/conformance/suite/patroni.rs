@@ -30,6 +30,7 @@ pub(crate) async fn patroni(bench: &impl Bench) {
     lines_that_cannot_be_loaded(drivers, &shop).await;
     by_etcd(&site, &shop).await;
     renewed(&site, &shop).await;
+    starts_again(&site, &shop).await;
 }
 
 /// A primary alone hands its role to nobody; one with a replica that streams exchanges roles with it.
@@ -144,4 +145,16 @@ async fn renewed<B: Bench>(site: &Site<'_, B>, shop: &Shop) {
     let shown = async || drivers.patroni.status(&shop.patroni).await.is_ok_and(|seen| seen.certificate == wanted);
     until("the new certificate is shown", shown).await;
     assert_eq!(drivers.postgres.server(&shop.postgres).await.unwrap().started_ms, started_ms);
+}
+
+/// A Postgres that did not start is started again as soon as it can, without a word.
+async fn starts_again<B: Bench>(site: &Site<'_, B>, shop: &Shop) {
+    let (drivers, wanted) = (site.bench.drivers(), site.server_certificate(shop));
+    drivers.host.remove_file(&format!("{}.crt", wanted.stem)).await.unwrap();
+    let restarted = drivers.patroni.restart(&shop.patroni).await;
+    assert!(is_failed(&restarted), "{restarted:?}");
+    let down = async || drivers.patroni.status(&shop.patroni).await.is_ok_and(|seen| seen.state == "start failed");
+    until("Postgres did not start", down).await;
+    site.certificate(&wanted).await;
+    site.serves(shop).await;
 }
