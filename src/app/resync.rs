@@ -103,7 +103,7 @@ impl Resync {
     async fn round(&self, by_wildcard: Option<usize>) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
         let Incoming { link, reseeds, .. } = &self.incoming;
         reseeds.clear();
-        let ids: BTreeSet<DatabaseId> = known_specs(&self.base)?.into_keys().collect();
+        let ids = known_ids(&self.base)?;
         let found = link.resync(&ids, LIMIT).await?;
         let by_wildcard = by_wildcard.unwrap_or(found.by_wildcard);
         self.settle().await;
@@ -330,6 +330,12 @@ fn by_inventory(inventory: &Inventory, seen: &BTreeSet<DatabaseId>, rows: &BTree
     let missing = missing.into_iter().take(MISSING_NAMED_MAX).collect();
     let set = SpecSet { inventory_revision: Some(inventory.revision), missing, ..judged.set };
     Judged { set, named, all: None }
+}
+
+/// What the broker is asked for by name: also what is in the trash, which its user may have published again.
+fn known_ids(base: &Base) -> Result<BTreeSet<DatabaseId>, crate::store::Error> {
+    let (rows, records) = base.store.read(|reader| Ok((reader.all_desired()?, reader.all_records()?)))?;
+    Ok(rows.into_keys().chain(records.into_keys()).collect())
 }
 
 /// The spec that the broker should hold of each database: the one that waits to be judged, else the accepted one.

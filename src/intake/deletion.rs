@@ -52,10 +52,13 @@ const DELETE: &[u8] = b"{\"deleted\":true}";
 
 impl Intake {
     pub(super) async fn emptied(&self, id: &DatabaseId) -> Result<(), Error> {
-        let (row, record) = self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?)))?;
+        let (row, record, fleet) =
+            self.store.read(|reader| Ok((reader.desired(id)?, reader.record(id)?, reader.fleet_record()?)))?;
         let lives = record.is_some_and(|record| record.tombstone.is_none() && record.spec.is_some());
         let waits = row.is_some_and(|row| row.candidate.is_some());
-        if !lives && !waits {
+        // In a new store, until Swarm's records have come: it may be one that the lost store knew.
+        let unknown = fleet.is_none();
+        if !lives && !waits && !unknown {
             return self.forget_refused(id).await;
         }
         let topic = Topic::Spec(id.clone());
@@ -69,6 +72,7 @@ impl Intake {
                 return self.judge(id, DELETE, false, AcceptedBy::ClearedTopic).await;
             }
             Retained::Payload(payload) => return self.spec(id, &payload, true).await,
+            Retained::Unknown if !lives && !waits => return self.forget_refused(id).await,
             Retained::Unknown => {}
         }
         let message =
@@ -116,10 +120,12 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::super::poison::tests::{arrival, intake};
     use super::*;
+    use crate::model::{FleetRecord, Secret};
 
     /// A broker that retains one topic, or answers nobody.
     struct Broker(Option<&'static str>);
@@ -138,10 +144,29 @@ mod tests {
     /// Topics that are cleared when the spec of a database is that nobody here knows.
     async fn cleared(broker: Broker) -> Vec<String> {
         let intake = intake(Arc::new(broker));
+        let fleet = FleetRecord {
+            revision: 1,
+            fleet: intake.fleet.clone(),
+            ca_certificate_pem: String::new(),
+            ca_key_pem: Secret::new(""),
+            etcd_root_password: Secret::new(""),
+            etcd_members: BTreeMap::new(),
+            etcd_joined: BTreeMap::new(),
+            etcd_cluster_token: String::new(),
+        };
+        intake.store.write(move |writer| writer.put_fleet_record(&fleet)).await.unwrap();
         intake.receive(&arrival("spec", "")).await.unwrap();
         let said = intake.store.read(|reader| reader.messages_after(None, 100)).unwrap();
         assert!(said.iter().all(|row| row.message.payload.is_empty() && row.message.retain));
         said.into_iter().map(|row| row.message.topic).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_swarms_records_have_come_a_cleared_spec_is_a_delete_of_what_may_be_there() {
+        let intake = intake(Arc::new(Broker(Some("nothing"))));
+        intake.receive(&arrival("spec", "")).await.unwrap();
+        let row = intake.store.read(|reader| reader.desired(&DatabaseId::parse("shop").unwrap())).unwrap().unwrap();
+        assert_eq!(row.candidate.unwrap().by, AcceptedBy::ClearedTopic);
     }
 
     #[tokio::test(start_paused = true)]

@@ -151,6 +151,11 @@ pub(crate) fn unsettled(site: &Site) -> Option<String> {
     if !online.is_some_and(|said| said.state == OnlineState::Online && said.epoch == site.epoch()) {
         return Some("the controller is not said to be online".to_owned());
     }
+    let etcd = look.services.iter().find(|(name, _)| name.starts_with("pgmoor-etcd-"));
+    if etcd.is_none_or(|(_, service)| service.containers.len() != 1) {
+        // A service that is removed again and again is made again after a pause.
+        return Some("the fleet's etcd does not run".to_owned());
+    }
     site.words.all().iter().find_map(|(database, wish)| match &wish.spec {
         Some(spec) => living(site, &look, database, (wish, spec)),
         None => gone(site, &look, database, wish),

@@ -431,12 +431,20 @@ impl Story {
             // What pgmoor still has to publish for its user is out by then.
             self.pass(Duration::from_secs(10)).await;
         }
+        // A broker with an older state may hold what pgmoor did not take while it knew better, and forgot with the purge.
+        let (broker, words) = (self.site.broker.clone(), self.site.words.clone());
+        self.forget(|database, topic| {
+            broker.retained(topic).is_some_and(|retained| words.of(database).is_forgotten(&retained))
+        });
         for (database, wish) in self.site.words.all() {
             if !wish.uncertain && !wish.asked_back {
                 continue;
             }
             match wish.spec {
-                Some(spec) => self.publish(&database, spec.as_bytes(), Word::Good(spec.clone())),
+                Some(spec) => {
+                    let spec = if wish.asked_back { self.renumbered(&spec) } else { spec };
+                    self.publish(&database, spec.as_bytes(), Word::Good(spec.clone()));
+                }
                 None => self.publish(&database, DELETE.as_bytes(), Word::Delete),
             }
         }

@@ -3,6 +3,9 @@
 use crate::story::Story;
 use crate::words::{DELETE, Word};
 
+/// More generations than pgmoor takes by itself.
+const AFTER_OURS: u64 = 1000;
+
 impl Story {
     /// Publishes a spec.
     pub(crate) fn publish(&mut self, database: &str, payload: &[u8], word: Word) {
@@ -80,6 +83,15 @@ impl Story {
             fields.push(format!(r#""generation": {number}"#));
         }
         format!("{{{}}}", fields.join(", "))
+    }
+
+    /// A spec to be said after what pgmoor published for its user, which has a generation of pgmoor's choice.
+    pub(crate) fn renumbered(&self, spec: &str) -> String {
+        let mut spec: serde_json::Value = serde_json::from_str(spec).unwrap();
+        if self.numbered {
+            spec["generation"] = (self.counter + AFTER_OURS).into();
+        }
+        spec.to_string()
     }
 
     /// Something that is asked for on a topic of commands.

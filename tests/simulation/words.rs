@@ -120,7 +120,8 @@ impl Words {
                     wish.deletes.push(now_ms);
                 }
             }
-            wish.uncertain = false;
+            // A bad one changes nothing about the good one before it.
+            wish.uncertain &= matches!(word, Word::Bad(_));
             wish.said.push(word.clone());
             wish.word = Some(word);
         });

