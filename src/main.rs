@@ -141,6 +141,7 @@ fn options(settings: &Settings) -> anyhow::Result<cli::Options> {
         host: settings.host.clone(),
         machine: settings.host().ok(),
         data_dir: settings.data_dir()?,
+        advertise_address: settings.advertise_address,
         docker_socket: socket.to_string_lossy().into_owned(),
         catalogue: settings.catalogue.clone(),
         broker: cli::BrokerSettings {

@@ -10,6 +10,7 @@
 
 mod asker;
 mod doer;
+mod door;
 mod envelope;
 mod line;
 #[cfg(test)]
@@ -17,5 +18,6 @@ mod tests;
 
 pub use asker::Asker;
 pub use doer::Agent;
+pub use door::Door;
 pub use envelope::Envelopes;
 pub use line::{Heard, Line, Wire};

@@ -8,6 +8,7 @@ mod adopt;
 mod between;
 mod bootstrap;
 pub mod config;
+mod door;
 mod follow;
 mod links;
 mod resync;
@@ -102,6 +103,7 @@ pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), E
         }
         links::BrokerSide::External(options) => (options, false),
     };
+    door::run(&mut supervisor, options.clone(), &base);
     let roles = Roles { settings: settings.clone(), base, options, embedded };
     once(&mut supervisor, "role", roles, |roles, stop| async move { roles.play(stop).await.map_err(Into::into) });
     supervisor.run(stop).await?;

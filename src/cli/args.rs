@@ -1,6 +1,7 @@
 //! What can be typed: one struct for each subcommand. What they mean for the world stands in the other files.
 
 mod broker;
+mod host;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 pub use broker::{Bridge, BrokerCommand, BrokerInit, BrokerUsers, Passwd};
+pub use host::{HostCommand, HostJoin, HostToken};
 
 use crate::model::DatabaseId;
 
@@ -91,6 +93,9 @@ pub enum Command {
     Schema(Schema),
     /// Print the completions of a shell
     Completions(Completions),
+    /// Let a new host into the fleet
+    #[command(subcommand)]
+    Host(HostCommand),
     /// Help with brokers
     #[command(subcommand)]
     Broker(BrokerCommand),

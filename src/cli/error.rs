@@ -128,6 +128,27 @@ pub enum Error {
         /// The fleet.
         fleet: FleetId,
     },
+    /// An id that pgmoor made itself is none: a mistake of ours.
+    #[error("make an id")]
+    NotAnId(#[source] IdError),
+    /// This host has no key of a fleet.
+    #[error("this host is of no fleet: {} is not there", .0.display())]
+    NoFleetKey(PathBuf),
+    /// This host has a key of a fleet.
+    #[error("this host is of a fleet already: {} is there", .0.display())]
+    HasFleetKey(PathBuf),
+    /// This host is in a Swarm, and not in the fleet's.
+    #[error("this host is in another Swarm than the fleet's")]
+    OtherSwarm,
+    /// The answer is that of another fleet.
+    #[error("who answered is not the fleet that the token was made by")]
+    OtherAuthority,
+    /// The Swarm was joined, and this host did not become a manager.
+    #[error("this host joined the Swarm, and is no manager of it after {} s", limit.as_secs())]
+    NoManager {
+        /// How long was waited.
+        limit: Duration,
+    },
     /// What is on a topic is not what this version can read.
     #[error("read what stands on {topic}: {why}")]
     Unreadable {
@@ -227,6 +248,17 @@ impl Error {
             Self::NoDatabase { .. } => {
                 Some("`pgmoor status` lists what there is; --fleet names another fleet".to_owned())
             }
+            Self::NoFleetKey(_) => {
+                Some("run it where `pgmoor serve` runs, as root; --data-dir names another directory of it".to_owned())
+            }
+            Self::HasFleetKey(_) => Some(
+                "start pgmoor serve; to move the host to another fleet, move its data directory away first".to_owned(),
+            ),
+            Self::OtherSwarm => Some("leave it first: docker swarm leave".to_owned()),
+            Self::OtherAuthority => Some("make another token on a host of the fleet: pgmoor host token".to_owned()),
+            Self::NoManager { .. } => {
+                Some("on a manager: docker node ls; then make another token, and join again".to_owned())
+            }
             Self::NotConfirmed(_) => Some("say --yes".to_owned()),
             Self::NoCredentials { .. } => Some(
                 "they are on the host where the database runs, below its --data-dir, once it is there: `pgmoor status`"
@@ -257,6 +289,7 @@ impl Error {
             | Self::Offline(_)
             | Self::Driver(_)
             | Self::Broker { .. }
+            | Self::NotAnId(_)
             | Self::Unreadable { .. }
             | Self::BadCredentials { .. }
             | Self::NoUser { .. }

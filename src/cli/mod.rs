@@ -18,6 +18,7 @@ mod events;
 mod explain;
 mod follow;
 mod history;
+mod host;
 mod input;
 mod link;
 mod offline;
@@ -41,7 +42,7 @@ use std::path::PathBuf;
 use crate::domain::catalogue;
 use crate::model::{Catalogue, FleetId, HostId};
 use crate::runtime::{Random, SharedClock, SystemClock};
-use args::BrokerCommand;
+use args::{BrokerCommand, HostCommand};
 
 /// What every subcommand may need to know.
 #[derive(Debug, Clone)]
@@ -54,6 +55,8 @@ pub struct Options {
     pub machine: Option<HostId>,
     /// The daemon's data directory, where it runs on this machine.
     pub data_dir: String,
+    /// The address that this host advertises, where the settings say one.
+    pub advertise_address: Option<std::net::IpAddr>,
     /// Docker's socket.
     pub docker_socket: String,
     /// A version catalogue instead of the embedded one.
@@ -141,6 +144,8 @@ pub async fn run(command: &Command, options: &Options, program: clap::Command, o
         Command::Psql(args) => access::psql(&context, args).await,
         Command::Schema(args) => schema::run(args, out),
         Command::Completions(args) => schema::completions(args, program, out),
+        Command::Host(HostCommand::Token(args)) => host::token::run(&context, args, out),
+        Command::Host(HostCommand::Join(args)) => host::join::run(&context, args, out).await,
         Command::Broker(BrokerCommand::Passwd(args)) => passwd::run(args, out),
         Command::Broker(BrokerCommand::Acl(args)) => broker::acl(&context, args, out),
         Command::Broker(BrokerCommand::Bridge(args)) => broker::bridge(&context, args, out),

@@ -185,6 +185,8 @@ fn take(context: &Context<'_>, all: &mut All, topic: &str, payload: &[u8]) -> Op
         | Topic::HostStatus(_)
         | Topic::HostWork(_)
         | Topic::HostAnswers(_)
+        | Topic::HostJoin(_)
+        | Topic::HostAdmission(_)
         | Topic::Availability(_)
         | Topic::Sync(_)
         | Topic::Probe(..)

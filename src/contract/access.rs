@@ -18,8 +18,10 @@ const HEAD: &str = "\
 
 /// Users write it, and pgmoor where somebody asked for it.
 const SPEC: &str = "databases/{db}/spec";
-/// The one topic whose host is not the one that writes: whoever leads does.
-const ADDRESSED: &str = "hosts/{host}/work";
+/// The topics whose host is the one that reads: others write to it.
+const ADDRESSED: [&str; 2] = ["hosts/{host}/work", "hosts/{host}/admission"];
+/// What a host writes before it is of the fleet.
+const JOIN: &str = "hosts/{host}/join";
 
 /// What a user of the broker is to a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,11 +65,11 @@ impl Role {
         let wanted = row.publisher == Publisher::User;
         let allowed = match self {
             Self::Publisher => wanted,
-            Self::Controller | Self::Host => !wanted || is_spec(row),
+            Self::Controller | Self::Host => !wanted || is_spec(row) || row.pattern == JOIN,
             Self::Watcher => false,
             Self::Bridge => Direction::of(row).is_some_and(|direction| direction != Direction::Down),
         };
-        let own = self == Self::Host && row.pattern != ADDRESSED;
+        let own = self == Self::Host && !ADDRESSED.contains(&row.pattern);
         allowed.then(|| row.filter(fleet, own.then_some(name)))
     }
 
@@ -134,8 +136,8 @@ impl Direction {
         match row.publisher {
             // `undelete` and `rollback` publish a spec at the site: the centre must have it too.
             _ if is_spec(row) => Some(Self::Both),
+            _ if row.internal => None,
             Publisher::User => Some(Self::Down),
-            Publisher::Pgmoor if row.internal => None,
             Publisher::Pgmoor => Some(Self::Up),
         }
     }
@@ -181,11 +183,13 @@ mod tests {
             let wanted = row.publisher == Publisher::User;
             let may = |role: Role| role.writes(row, "edge", "host-1").is_some();
             assert_eq!(may(Role::Publisher), wanted, "{}", row.pattern);
-            assert_eq!(may(Role::Controller), !wanted || row.pattern == SPEC, "{}", row.pattern);
+            assert_eq!(may(Role::Controller), !wanted || [SPEC, JOIN].contains(&row.pattern), "{}", row.pattern);
             assert_eq!(may(Role::Host), may(Role::Controller), "{}", row.pattern);
             assert!(!may(Role::Watcher), "{}", row.pattern);
         }
-        assert!(TABLE.iter().any(|row| row.pattern == ADDRESSED), "a renamed topic keeps its rule");
+        for named in [SPEC, JOIN].iter().chain(&ADDRESSED) {
+            assert!(TABLE.iter().any(|row| row.pattern == *named), "a renamed topic keeps its rule: {named}");
+        }
     }
 
     #[test]
@@ -195,8 +199,8 @@ mod tests {
         let named = |prefix: &str| writes.iter().filter(|line| line.starts_with(prefix)).copied().collect::<Vec<_>>();
         assert_eq!(
             named("pgmoor/v1/edge/hosts/"),
-            ["status", "work", "answers"]
-                .map(|last| { format!("pgmoor/v1/edge/hosts/{}/{last}", if last == "work" { "+" } else { "host-1" }) })
+            [("host-1", "status"), ("+", "work"), ("host-1", "answers"), ("host-1", "join"), ("+", "admission")]
+                .map(|(host, last)| format!("pgmoor/v1/edge/hosts/{host}/{last}"))
         );
         assert!(
             named("pgmoor/v1/edge/controllers/").iter().all(|line| line.contains("/controllers/host-1/")),
@@ -216,7 +220,13 @@ mod tests {
         ] {
             assert!(bridged.lines().any(|there| there == line), "{line}\n{bridged}");
         }
-        assert!(!bridged.contains("/work") && !bridged.contains("/sync") && !bridged.contains("/probe"), "{bridged}");
+        assert!(
+            !bridged.contains("/work")
+                && !bridged.contains("/join")
+                && !bridged.contains("/sync")
+                && !bridged.contains("/probe"),
+            "{bridged}"
+        );
         // What the bridge asks of the centre, the centre lets its user do.
         let list = list("edge", &[user("site", Role::Bridge)]);
         for line in bridged.lines() {

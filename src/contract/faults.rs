@@ -186,6 +186,12 @@ codes! {
         "delete it first, if that is meant",
     IsDeleted "is-deleted" "The command is for a database that lives, and this one is deleted."
         "bring it back first: `pgmoor undelete DB`, or publish its spec again",
+    TokenInvalid "token-invalid" "The token of a host that joins is not one of this fleet, or was changed."
+        "make one on a host of the fleet: `pgmoor host token`, and copy it whole",
+    TokenExpired "token-expired" "The token of a host that joins is over."
+        "make another on a host of the fleet: `pgmoor host token`",
+    TokenUsed "token-used" "A host has joined with the token; each lets in one."
+        "make another on a host of the fleet: `pgmoor host token`",
     Unavailable "unavailable" "The request cannot be answered now: Docker, the host or the store does not answer."
         "try again; `pgmoor doctor` and hosts/{host}/status say what does not answer",
     NameTaken "name-taken" "Live check: a service or network of the Swarm that is not this fleet's has the database's name."

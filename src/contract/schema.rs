@@ -50,6 +50,10 @@ pub enum Kind {
     HostWork,
     /// What became of it.
     HostAnswer,
+    /// A host asks to be let in.
+    HostJoin,
+    /// What it is told.
+    HostAdmission,
     /// Whether a controller is online.
     Availability,
     /// A controller's marker.
@@ -62,7 +66,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::DatabaseSpec,
         Self::Status,
         Self::Health,
@@ -79,6 +83,8 @@ impl Kind {
         Self::HostStatus,
         Self::HostWork,
         Self::HostAnswer,
+        Self::HostJoin,
+        Self::HostAdmission,
         Self::Availability,
         Self::SyncMarker,
         Self::Inventory,
@@ -105,6 +111,8 @@ impl Kind {
             Self::HostStatus => "host-status",
             Self::HostWork => "host-work",
             Self::HostAnswer => "host-answer",
+            Self::HostJoin => "host-join",
+            Self::HostAdmission => "host-admission",
             Self::Availability => "availability",
             Self::SyncMarker => "sync-marker",
             Self::Inventory => "inventory",
@@ -132,6 +140,8 @@ impl Kind {
             | Self::HostStatus
             | Self::HostWork
             | Self::HostAnswer
+            | Self::HostJoin
+            | Self::HostAdmission
             | Self::Availability
             | Self::SyncMarker
             | Self::Inventory
@@ -176,6 +186,8 @@ pub fn schema(kind: Kind) -> &'static str {
         Kind::HostStatus => file!("host-status"),
         Kind::HostWork => file!("host-work"),
         Kind::HostAnswer => file!("host-answer"),
+        Kind::HostJoin => file!("host-join"),
+        Kind::HostAdmission => file!("host-admission"),
         Kind::Availability => file!("availability"),
         Kind::SyncMarker => file!("sync-marker"),
         Kind::Inventory => file!("inventory"),
@@ -203,6 +215,8 @@ pub fn value(kind: Kind) -> Value {
         Kind::HostStatus => generator().into_root_schema_for::<documents::HostStatus>(),
         Kind::HostWork => generator().into_root_schema_for::<documents::HostWork>(),
         Kind::HostAnswer => generator().into_root_schema_for::<documents::HostAnswer>(),
+        Kind::HostJoin => generator().into_root_schema_for::<documents::HostJoin>(),
+        Kind::HostAdmission => generator().into_root_schema_for::<documents::HostAdmission>(),
         Kind::Availability => generator().into_root_schema_for::<documents::Availability>(),
         Kind::SyncMarker => generator().into_root_schema_for::<documents::SyncMarker>(),
         Kind::Inventory => generator().into_root_schema_for::<documents::Inventory>(),

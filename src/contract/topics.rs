@@ -5,6 +5,9 @@
 //! AsyncAPI document and the broker's access lists come from [`TABLE`].
 
 pub mod filters;
+mod table;
+
+pub use table::{Publisher, Retained, Row, TABLE};
 
 use super::schema::Kind as Document;
 use crate::model::{ControllerId, DatabaseId, FleetId, HostId, InstanceId, NodeName, ServiceInstanceId, TaskId};
@@ -14,241 +17,6 @@ pub const ROOT: &str = "pgmoor/v1";
 
 /// The level below [`ROOT`] that holds the schemas; no fleet may have this name.
 pub const SCHEMAS_LEVEL: &str = "schemas";
-
-/// Whether a broker keeps the last message of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retained {
-    /// It is gone once delivered.
-    No,
-    /// The broker keeps the last one.
-    Yes,
-    /// Kept, and set by the last will when the publisher dies.
-    Will,
-    /// Kept until the message's own expiry.
-    Expires,
-}
-
-impl Retained {
-    /// Whether the publisher sets the retain flag.
-    #[must_use]
-    pub fn flag(self) -> bool {
-        match self {
-            Self::No => false,
-            Self::Yes | Self::Will | Self::Expires => true,
-        }
-    }
-}
-
-/// Who publishes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Publisher {
-    /// A person or a tool that says what it wants.
-    User,
-    /// A controller.
-    Pgmoor,
-}
-
-/// One row of the topic table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
-    /// The levels below the fleet (of the schemas: below the root), ids in braces.
-    pub pattern: &'static str,
-    /// Whether it stands below `pgmoor/v1/{fleet}` (or below `pgmoor/v1` alone).
-    pub in_fleet: bool,
-    /// Whether the broker keeps it.
-    pub retained: Retained,
-    /// Who publishes.
-    pub publisher: Publisher,
-    /// The document on it; none: this build neither reads nor publishes it.
-    pub document: Option<Document>,
-    /// Whether it is between daemons of the fleet alone: nobody else has a use for it, and no bridge carries it.
-    pub internal: bool,
-    /// What it is for.
-    pub description: &'static str,
-}
-
-impl Row {
-    const fn internal(self) -> Self {
-        Self { internal: true, ..self }
-    }
-
-    /// The filter of all its topics in a fleet; of those of one host or controller, where their topic names one.
-    #[must_use]
-    pub fn filter(&self, fleet: &str, own: Option<&str>) -> String {
-        let levels = self.pattern.split('/').map(|level| match (level, own) {
-            ("{host}" | "{controller}", Some(own)) => own,
-            (id, _) if id.starts_with('{') => "+",
-            (word, _) => word,
-        });
-        let below = levels.collect::<Vec<_>>().join("/");
-        if self.in_fleet { format!("{ROOT}/{fleet}/{below}") } else { format!("{ROOT}/{below}") }
-    }
-
-    /// The whole topic with its ids in braces, for documents.
-    #[must_use]
-    pub fn address(&self) -> String {
-        if self.in_fleet { format!("{ROOT}/{{fleet}}/{}", self.pattern) } else { format!("{ROOT}/{}", self.pattern) }
-    }
-
-    /// The ids in the address, in order, without braces.
-    #[must_use]
-    pub fn parameters(&self) -> Vec<&'static str> {
-        let fleet = if self.in_fleet { Some("fleet") } else { None };
-        let own = self.pattern.split('/').filter_map(|level| level.strip_prefix('{')?.strip_suffix('}'));
-        fleet.into_iter().chain(own).collect()
-    }
-}
-
-const fn row(
-    pattern: &'static str,
-    retained: Retained,
-    publisher: Publisher,
-    document: Option<Document>,
-    description: &'static str,
-) -> Row {
-    Row { pattern, in_fleet: true, retained, publisher, document, internal: false, description }
-}
-
-/// Every topic of the contract.
-pub const TABLE: [Row; 23] = {
-    use Publisher::{Pgmoor, User};
-    use Retained::{Expires, No, Will, Yes};
-    [
-        row(
-            "databases/{db}/spec",
-            Yes,
-            User,
-            Some(Document::DatabaseSpec),
-            "The desired database. `{\"deleted\": true}`, or an empty payload that a fresh exact subscription \
-             confirms, deletes it. pgmoor writes here only for `undelete` and `rollback`.",
-        ),
-        row(
-            "databases/{db}/status",
-            Yes,
-            Pgmoor,
-            Some(Document::Status),
-            "State, observed generation and digest, the verdict on the last spec with all faults, conditions, \
-             instances, connection without secrets.",
-        ),
-        row("databases/{db}/health", Yes, Pgmoor, Some(Document::Health), "Health of the database, small."),
-        row("databases/{db}/plan", Yes, Pgmoor, Some(Document::Plan), "What pgmoor will do, is doing, or waits for."),
-        row(
-            "databases/{db}/instances/{instance}/state",
-            Yes,
-            Pgmoor,
-            Some(Document::InstanceState),
-            "Role, timeline, position, version and container of one Postgres.",
-        ),
-        row(
-            "databases/{db}/instances/{instance}/health",
-            Yes,
-            Pgmoor,
-            Some(Document::Health),
-            "Health of one Postgres.",
-        ),
-        row("databases/{db}/services/{service}/state", Yes, Pgmoor, None, "State of a service beside the database."),
-        row("databases/{db}/services/{service}/health", Yes, Pgmoor, None, "Health of a service beside the database."),
-        row(
-            "databases/{db}/events",
-            No,
-            Pgmoor,
-            Some(Document::Event),
-            "What changed, as CloudEvents 1.0 in structured mode.",
-        ),
-        row(
-            "databases/{db}/tasks/{task}",
-            Expires,
-            Pgmoor,
-            None,
-            "An operation that was asked for: kind, state, progress, result.",
-        ),
-        row("databases/{db}/tasks/{task}/log", No, Pgmoor, None, "The log lines of an operation."),
-        row(
-            "databases/{db}/commands/{verb}",
-            No,
-            User,
-            Some(Document::Command),
-            "A request; the table of commands below says which there are. A retained one is refused.",
-        ),
-        row(
-            "databases/{db}/commands/{verb}/result",
-            No,
-            Pgmoor,
-            Some(Document::CommandResult),
-            "The answer to a request; also sent to the response topic when the request named one.",
-        ),
-        row("hosts/{host}/status", Yes, Pgmoor, Some(Document::HostStatus), "Inventory and health of a host."),
-        row(
-            "hosts/{host}/work",
-            No,
-            Pgmoor,
-            Some(Document::HostWork),
-            "Work for a host from the one that leads, sealed for it with the fleet's key. Silent while a fleet has one host.",
-        )
-        .internal(),
-        row(
-            "hosts/{host}/answers",
-            No,
-            Pgmoor,
-            Some(Document::HostAnswer),
-            "What became of the work of a host, sealed with the fleet's key. Silent while a fleet has one host.",
-        )
-        .internal(),
-        row(
-            "controllers/{controller}/availability",
-            Will,
-            Pgmoor,
-            Some(Document::Availability),
-            "Whether a controller is online, with the epoch that tells a stale will.",
-        ),
-        row(
-            "controllers/{controller}/sync",
-            No,
-            Pgmoor,
-            Some(Document::SyncMarker),
-            "Markers by which a controller knows that a resync came through.",
-        )
-        .internal(),
-        row(
-            "controllers/{controller}/probe/{number}",
-            Expires,
-            Pgmoor,
-            Some(Document::SyncMarker),
-            "Markers by which a controller learns how much of a replay the broker cuts off; removed again at once.",
-        )
-        .internal(),
-        row(
-            "inventory",
-            Yes,
-            User,
-            Some(Document::Inventory),
-            "Optional: which databases there shall be, so that a resync is provably complete. It never deletes.",
-        ),
-        row(
-            "commands/{verb}",
-            No,
-            User,
-            Some(Document::Command),
-            "A request about the whole fleet: `resume`. A retained one is refused.",
-        ),
-        row(
-            "commands/{verb}/result",
-            No,
-            Pgmoor,
-            Some(Document::CommandResult),
-            "The answer to a request about the fleet; also sent to the response topic when the request named one.",
-        ),
-        Row {
-            pattern: "schemas/{kind}",
-            in_fleet: false,
-            retained: Yes,
-            publisher: Pgmoor,
-            document: Some(Document::JsonSchema),
-            internal: false,
-            description: "The JSON Schemas of all documents, so that tools find them.",
-        },
-    ]
-};
 
 /// A topic of ours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -285,6 +53,10 @@ pub enum Topic {
     HostWork(HostId),
     /// `hosts/{host}/answers`
     HostAnswers(HostId),
+    /// `hosts/{host}/join`
+    HostJoin(HostId),
+    /// `hosts/{host}/admission`
+    HostAdmission(HostId),
     /// `controllers/{controller}/availability`
     Availability(ControllerId),
     /// `controllers/{controller}/sync`
@@ -364,6 +136,8 @@ impl Topic {
             ["hosts", host, "status"] => Some(Self::HostStatus(HostId::parse(host).ok()?)),
             ["hosts", host, "work"] => Some(Self::HostWork(HostId::parse(host).ok()?)),
             ["hosts", host, "answers"] => Some(Self::HostAnswers(HostId::parse(host).ok()?)),
+            ["hosts", host, "join"] => Some(Self::HostJoin(HostId::parse(host).ok()?)),
+            ["hosts", host, "admission"] => Some(Self::HostAdmission(HostId::parse(host).ok()?)),
             ["controllers", id, "availability"] => Some(Self::Availability(ControllerId::parse(id).ok()?)),
             ["controllers", id, "sync"] => Some(Self::Sync(ControllerId::parse(id).ok()?)),
             ["controllers", id, "probe", number] => Self::of_probe(ControllerId::parse(id).ok()?, number),
@@ -419,6 +193,8 @@ impl Topic {
             Self::HostStatus(_) => "hosts/{host}/status",
             Self::HostWork(_) => "hosts/{host}/work",
             Self::HostAnswers(_) => "hosts/{host}/answers",
+            Self::HostJoin(_) => "hosts/{host}/join",
+            Self::HostAdmission(_) => "hosts/{host}/admission",
             Self::Availability(_) => "controllers/{controller}/availability",
             Self::Sync(_) => "controllers/{controller}/sync",
             Self::Probe(..) => "controllers/{controller}/probe/{number}",
@@ -453,7 +229,11 @@ impl Topic {
             Self::ServiceState(db, id) | Self::ServiceHealth(db, id) => vec![db.to_string(), id.to_string()],
             Self::Task(db, id) | Self::TaskLog(db, id) => vec![db.to_string(), id.to_string()],
             Self::Command(db, verb) | Self::CommandResult(db, verb) => vec![db.to_string(), verb.as_str().to_owned()],
-            Self::HostStatus(host) | Self::HostWork(host) | Self::HostAnswers(host) => vec![host.to_string()],
+            Self::HostStatus(host)
+            | Self::HostWork(host)
+            | Self::HostAnswers(host)
+            | Self::HostJoin(host)
+            | Self::HostAdmission(host) => vec![host.to_string()],
             Self::Availability(id) | Self::Sync(id) => vec![id.to_string()],
             Self::Probe(id, number) => vec![id.to_string(), number.to_string()],
             Self::Inventory => Vec::new(),
@@ -482,6 +262,8 @@ impl Topic {
             Self::HostStatus(_)
             | Self::HostWork(_)
             | Self::HostAnswers(_)
+            | Self::HostJoin(_)
+            | Self::HostAdmission(_)
             | Self::Availability(_)
             | Self::Sync(_)
             | Self::Probe(..)

@@ -4,7 +4,7 @@
 //! names of Swarm objects are DNS labels of at most 63 characters.
 
 use crate::model::ids::short_hash;
-use crate::model::{DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope};
+use crate::model::{DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope, TaskId};
 
 /// Postgres's superuser, which `initdb` makes and pgmoor logs in as, with a certificate.
 pub const SUPERUSER: &str = "pgmoor";
@@ -126,6 +126,12 @@ pub fn lease_config(fleet: &FleetId) -> String {
 #[must_use]
 pub fn host_config(fleet: &FleetId, host: &HostId) -> String {
     format!("pgmoor.host.{}.{host}", short_hash(fleet.as_str()))
+}
+
+/// The Swarm config that says that a token is used up: 58 characters at most.
+#[must_use]
+pub fn token_config(fleet: &FleetId, token: &TaskId) -> String {
+    format!("pgmoor.join.{}.{token}", short_hash(fleet.as_str()))
 }
 
 /// The etcd key of the dynamic configuration below a node's prefix.

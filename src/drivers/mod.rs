@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod etcd;
 pub mod fake;
 pub mod host;
+pub mod join;
 pub mod patroni;
 pub mod postgres;
 pub mod seal;

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use pgmoor::drivers::fake::World;
 use pgmoor::drivers::swarm::{
-    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, TaskSeen,
+    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, SwarmAdmission,
+    TaskSeen,
 };
 use pgmoor::drivers::{Drivers, Error, Result};
 use pgmoor::model::service::ServiceAttributes;
@@ -65,6 +66,10 @@ impl Mistaken {
 impl Swarm for Mistaken {
     async fn engine(&self) -> Result<EngineSeen> {
         self.swarm.engine().await
+    }
+
+    async fn admission(&self) -> Result<SwarmAdmission> {
+        self.swarm.admission().await
     }
 
     async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>> {

@@ -374,5 +374,9 @@ fn controllers_and_hosts_are_of_their_schemas() {
     check(Kind::HostStatus, &status);
     let (id, sealed) = (TaskId::parse("0198-7").unwrap(), "AQ==".to_owned());
     check(Kind::HostWork, &HostWork { id: id.clone(), epoch: 5, from: host(), sealed: sealed.clone() });
-    check(Kind::HostAnswer, &HostAnswer { id, epoch: 5, from: host(), sealed });
+    check(Kind::HostAnswer, &HostAnswer { id: id.clone(), epoch: 5, from: host(), sealed: sealed.clone() });
+    let (token, authority) = (TaskId::parse("t1").unwrap(), Digest::of_bytes(b"ca"));
+    check(Kind::HostJoin, &HostJoin { id: id.clone(), token, expires_at_s: 9, authority, sealed: sealed.clone() });
+    let faults = vec![Fault::new(Code::TokenUsed, "", "a host has joined with it")];
+    check(Kind::HostAdmission, &HostAdmission { id, from: host(), faults, sealed: Some(sealed) });
 }

@@ -40,6 +40,8 @@ fn topics() -> impl Strategy<Value = Topic> {
             19 => Topic::FleetCommandResult(verb),
             20 => Topic::HostWork(HostId::parse(&one).unwrap()),
             21 => Topic::HostAnswers(HostId::parse(&one).unwrap()),
+            22 => Topic::HostJoin(HostId::parse(&one).unwrap()),
+            23 => Topic::HostAdmission(HostId::parse(&one).unwrap()),
             _ => Topic::Schema(kind),
         }
     })

@@ -50,8 +50,13 @@ pub(crate) fn bed(arguments: &[&str]) -> Result<String, String> {
 impl Bed {
     /// Hosts that form one Swarm, each a manager, with the project's images.
     pub(crate) fn up(hosts: usize) -> Self {
-        let (owner, count) = (std::process::id().to_string(), hosts.to_string());
-        bed(&["up", "--for", &owner, &count]).unwrap();
+        Self::up_with_swarm_of(hosts, hosts)
+    }
+
+    /// Hosts of which the first few form a Swarm.
+    pub(crate) fn up_with_swarm_of(hosts: usize, swarm: usize) -> Self {
+        let (owner, count, swarm) = (std::process::id().to_string(), hosts.to_string(), swarm.to_string());
+        bed(&["up", "--for", &owner, "--swarm", &swarm, &count]).unwrap();
         let host = |number| {
             let name = format!("h{number}");
             let address = bed(&["address", &name]).unwrap();

@@ -11,6 +11,7 @@ mod health;
 mod history;
 mod host;
 mod instance;
+mod join;
 mod plan;
 mod status;
 mod time;
@@ -24,6 +25,7 @@ pub use health::HealthDoc;
 pub use history::{AcceptedBy, HistoryDoc, PastPlan, PastSpec, PastStep, SpecDiff, Trash};
 pub use host::{DockerState, HostInventory, HostStatus};
 pub use instance::{InstanceState, Role};
+pub use join::{HostAdmission, HostJoin};
 pub use plan::{
     Action, ApprovalState, Change, Counts, Disruption, Downtime, DowntimeBasis, Interruption, PlanApproval, PlanDoc,
     PlanNote, PlanStage, PlanState, PlanStep, PlanWait, Progress, Reason, StepState,

@@ -108,6 +108,12 @@ pub fn hosts(fleet: &FleetId) -> String {
     format!("{ROOT}/{fleet}/hosts/+/status")
 }
 
+/// Every host that asks to be let in.
+#[must_use]
+pub fn joins(fleet: &FleetId) -> String {
+    format!("{ROOT}/{fleet}/hosts/+/join")
+}
+
 /// What every host answers.
 #[must_use]
 pub fn answers(fleet: &FleetId) -> String {

@@ -12,8 +12,10 @@ use super::network::selects;
 use super::shelf::Key;
 use crate::drivers::Result;
 use crate::drivers::swarm::{
-    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, TaskSeen,
+    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, SwarmAdmission,
+    TaskSeen,
 };
+use crate::model::Secret;
 use crate::model::service::ServiceAttributes;
 
 #[async_trait]
@@ -30,6 +32,17 @@ impl Swarm for World {
                 hostname: options.hostname.clone(),
                 cpus: options.cpus,
                 memory_bytes: options.memory_bytes,
+            })
+        })
+        .await
+    }
+
+    async fn admission(&self) -> Result<SwarmAdmission> {
+        self.call(System::Swarm, "swarm.admission", "ask how to join".to_owned(), |state| {
+            Ok(SwarmAdmission {
+                cluster: "fake".to_owned(),
+                token: Secret::new("SWMTKN-fake"),
+                managers: vec![format!("{}:2377", state.options.address)],
             })
         })
         .await

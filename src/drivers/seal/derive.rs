@@ -12,7 +12,10 @@ use crate::model::{FleetId, HostId};
 /// What the keys are for; another purpose gets another word.
 const SALT: &[u8] = b"pgmoor/v1 work of a host";
 
-/// The key of what goes to one host and comes from it.
+/// What the keys of join tokens are for.
+const TOKEN_SALT: &[u8] = b"pgmoor/v1 token of a host that joins";
+
+/// The key of what goes to one host and comes from it: one of the fleet, or one that joins with a token.
 #[derive(Clone)]
 pub struct HostKey([u8; KEY_BYTES]);
 
@@ -31,9 +34,24 @@ impl FleetKey {
         // Neither id holds a slash, so no two pairs give the same text.
         hkdf(&self.0, SALT, format!("{fleet}/{host}").as_bytes()).map(HostKey)
     }
+
+    /// The key of a host that joins with a token of which this stands in clear, and the same as bytes for the token.
+    ///
+    /// # Errors
+    /// None that can happen: a SHA-256 key of any length is one.
+    pub fn of_token(&self, clear: &str) -> Result<(HostKey, [u8; KEY_BYTES])> {
+        let key = hkdf(&self.0, TOKEN_SALT, clear.as_bytes())?;
+        Ok((HostKey(key), key))
+    }
 }
 
 impl HostKey {
+    /// The key that a token holds; none when it has another length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// Seals a text for one context: all that stands in clear beside it.
     ///
     /// # Errors

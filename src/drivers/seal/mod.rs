@@ -11,10 +11,13 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 
 use super::{Error, Result};
+use crate::model::Secret;
 pub use derive::HostKey;
 
 /// Bytes of the key.
@@ -71,13 +74,15 @@ impl FleetKey {
     }
 
     fn create(path: &Path) -> Result<()> {
-        let (mut key, mut unique) = ([0_u8; KEY_BYTES], [0_u8; 8]);
-        for bytes in [key.as_mut_slice(), unique.as_mut_slice()] {
-            getrandom::fill(bytes).map_err(|error| Error::Failed {
-                act: format!("make the fleet key {}", path.display()),
-                why: error.to_string(),
-            })?;
-        }
+        let mut key = [0_u8; KEY_BYTES];
+        draw(path, &mut key)?;
+        Self::put(path, &key)
+    }
+
+    /// Writes a key where no other process was first.
+    fn put(path: &Path, key: &[u8; KEY_BYTES]) -> Result<()> {
+        let mut unique = [0_u8; 8];
+        draw(path, &mut unique)?;
         let parent = path.parent().unwrap_or_else(|| Path::new("/"));
         let temporary = parent.join(format!(".fleet.key.{:016x}", u64::from_be_bytes(unique)));
         let written = std::fs::OpenOptions::new()
@@ -85,7 +90,7 @@ impl FleetKey {
             .create_new(true)
             .mode(0o600)
             .open(&temporary)
-            .and_then(|mut file| file.write_all(&key).and_then(|()| file.sync_all()))
+            .and_then(|mut file| file.write_all(key).and_then(|()| file.sync_all()))
             // A link, not a rename: it fails where another process came first, and that one's key is the fleet's.
             .and_then(|()| match std::fs::hard_link(&temporary, path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -96,6 +101,31 @@ impl FleetKey {
             .and(removed)
             .and_then(|()| std::fs::File::open(parent)?.sync_all())
             .map_err(|error| failed(path, "make", &error))
+    }
+
+    /// The key as text, for a host that joins.
+    #[must_use]
+    pub fn to_text(&self) -> Secret {
+        Secret::new(STANDARD.encode(self.0))
+    }
+
+    /// Writes a key that was handed over into a file where none is.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when there is a key; [`Error::Failed`] when the text is none, or when the disk says no.
+    pub fn write_new(path: &Path, text: &Secret) -> Result<()> {
+        let bytes = STANDARD.decode(text.expose()).ok().and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes).ok());
+        let key = bytes.ok_or_else(|| Error::Failed {
+            act: format!("make the fleet key {}", path.display()),
+            why: "what was handed over is no key".to_owned(),
+        })?;
+        if path.exists() {
+            return Err(Error::Conflict {
+                act: format!("make the fleet key {}", path.display()),
+                why: "there is one".to_owned(),
+            });
+        }
+        Self::put(path, &key)
     }
 
     /// Seals a text for one context, for example `edge/db.shop/7` (fleet, scope, revision).
@@ -141,6 +171,13 @@ fn open(key: &[u8; KEY_BYTES], context: &str, sealed: &[u8]) -> Result<Vec<u8>> 
         .map_err(|_| failed("not sealed with this fleet's key for this context, or changed since"))
 }
 
+fn draw(path: &Path, bytes: &mut [u8]) -> Result<()> {
+    getrandom::fill(bytes).map_err(|error| Error::Failed {
+        act: format!("make the fleet key {}", path.display()),
+        why: error.to_string(),
+    })
+}
+
 fn failed(path: &Path, what: &str, error: &std::io::Error) -> Error {
     Error::Failed { act: format!("{what} the fleet key {}", path.display()), why: error.to_string() }
 }
@@ -163,6 +200,20 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
         let other = FleetKey::load_or_create(&directory.path().join("other.key")).unwrap();
         assert!(other.open("edge/fleet/1", &sealed).is_err());
+    }
+
+    #[test]
+    fn a_key_is_handed_over_and_replaces_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let key = FleetKey::load_or_create(&path("old")).unwrap();
+        FleetKey::write_new(&path("new"), &key.to_text()).unwrap();
+        let sealed = key.seal("edge/fleet/1", b"record").unwrap();
+        let new = FleetKey::load_or_create(&path("new")).unwrap();
+        assert_eq!(new.open("edge/fleet/1", &sealed).unwrap(), b"record");
+        assert!(matches!(FleetKey::write_new(&path("new"), &key.to_text()), Err(Error::Conflict { .. })));
+        assert!(FleetKey::write_new(&path("third"), &Secret::new("AAAA")).is_err());
+        assert!(!path("third").exists());
     }
 
     #[test]

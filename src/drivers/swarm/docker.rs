@@ -24,8 +24,8 @@ use tokio::sync::Mutex;
 
 use super::client::{Connection, Missing};
 use super::{
-    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, TaskSeen,
-    listing, raft, read_back, seen, service_spec, subnets,
+    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, SwarmAdmission,
+    TaskSeen, join, listing, raft, read_back, seen, service_spec, subnets,
 };
 use crate::drivers::{Error, Result};
 use crate::model::service::ServiceAttributes;
@@ -205,6 +205,10 @@ impl Swarm for Docker {
             Some(_) | None => None,
         };
         Ok(EngineSeen { leader, ..seen })
+    }
+
+    async fn admission(&self) -> Result<SwarmAdmission> {
+        join::admission(&self.connection).await
     }
 
     async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>> {

@@ -3,6 +3,7 @@
 mod client;
 mod docker;
 mod examine;
+mod join;
 mod listing;
 mod raft;
 mod read_back;
@@ -13,6 +14,7 @@ mod trouble;
 
 pub use docker::{DEFAULT_SOCKET, Docker};
 pub use examine::{EngineReport, SwarmReport};
+pub use join::SwarmAdmission;
 pub use trouble::{TaskTrouble, last_trouble, last_words};
 
 use std::collections::BTreeMap;
@@ -166,6 +168,9 @@ pub struct Event {
 pub trait Swarm: Send + Sync {
     /// What the engine says about itself.
     async fn engine(&self) -> Result<EngineSeen>;
+
+    /// How another host becomes a manager of this Swarm.
+    async fn admission(&self) -> Result<SwarmAdmission>;
 
     /// Services that carry all these labels.
     async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>>;
