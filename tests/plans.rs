@@ -88,6 +88,7 @@ impl Site {
             catalogue: &self.catalogue,
             host: &here.host,
             known_hosts: None,
+            drained_hosts: None,
             previous: before.map(|before| &before.spec),
             ports_in_use: &BTreeMap::new(),
             data_dir: &here.data_dir,

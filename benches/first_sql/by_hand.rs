@@ -142,6 +142,7 @@ impl ByHand {
             catalogue: &site.catalogue,
             host: &site.host,
             known_hosts: Some(&known_hosts),
+            drained_hosts: None,
             previous: None,
             ports_in_use: &nobody,
             data_dir: &self.facts.data_dir,

@@ -40,6 +40,7 @@ pub fn judge(bytes: &[u8]) -> Option<AcceptedSpec> {
         catalogue: &world.catalogue,
         host: &world.host,
         known_hosts: Some(&world.hosts),
+        drained_hosts: None,
         previous,
         ports_in_use: &world.ports,
         data_dir: "/var/lib/pgmoor",

@@ -180,6 +180,8 @@ mod tests {
                 etcd_root_password: Secret::new("x"),
                 etcd_members: Default::default(),
                 etcd_joined: Default::default(),
+                etcd_change: None,
+                hosts: Default::default(),
                 etcd_cluster_token: "x".to_owned(),
             };
             store.write(move |writer| writer.put_fleet_record(&record)).await.unwrap();

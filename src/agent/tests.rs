@@ -138,6 +138,7 @@ impl Site {
             key: Arc::clone(&key),
             facts: facts[at].clone(),
             hosts: facts.iter().cloned().collect::<Hosts>(),
+            catalogue: Arc::new(crate::domain::catalogue::embedded().unwrap()),
             record: Current::new(record.clone()),
             etcd_client_port: 2379,
             clock: Arc::clone(&clock),

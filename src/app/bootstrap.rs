@@ -13,11 +13,11 @@ use tokio::sync::watch;
 use super::config::{self, Settings, default};
 use super::role;
 use super::services::Base;
-use crate::domain::{HostFacts, Hosts, Owner, fleet, members};
+use crate::domain::{HostFacts, Hosts, Owner, fleet, is_removed, members};
 use crate::drivers;
 use crate::drivers::certificates;
 use crate::drivers::swarm::EngineSeen;
-use crate::model::{FleetRecord, Scope};
+use crate::model::{FleetRecord, HostId, Scope};
 use crate::monitor::HostReporter;
 use crate::reconcile::Waiting;
 use crate::runtime::backoff::{Backoff, Schedule};
@@ -80,6 +80,11 @@ pub(super) enum Error {
          it), so it has to run there too"
     )]
     NoRecord,
+    #[error(
+        "host {0} was removed from the fleet: it does nothing. `pgmoor host use {0}`, with a broker of the fleet, takes it into \
+         use again"
+    )]
+    Removed(HostId),
 }
 
 impl Error {
@@ -199,9 +204,12 @@ async fn to_lead(known: &Known, adopted: &watch::Sender<u64>) -> Result<World, E
 /// The world of a host that follows: all there is without being the one that plans.
 pub(super) async fn to_follow(known: &Known) -> Result<World, Error> {
     let facts = facts(known).await?;
-    let hosts = with_others(known, &facts).await?;
     let (swarm, base) = (&*known.base.drivers.swarm, &known.base);
     let record = record::fleet(swarm, &base.key, &base.fleet).await?.ok_or(Error::NoRecord)?;
+    if is_removed(&record, &base.host) {
+        return Err(Error::Removed(base.host.clone()));
+    }
+    let hosts = with_others(known, &facts).await?;
     note_hosts(known, &record, &hosts).await?;
     Ok(of(known, facts, hosts, record))
 }
@@ -214,6 +222,7 @@ fn of(known: &Known, facts: HostFacts, hosts: Hosts, record: FleetRecord) -> Wor
         key: Arc::clone(&base.key),
         hosts,
         facts,
+        catalogue: Arc::clone(&base.catalogue),
         record: Current::new(record),
         etcd_client_port: known.etcd_client_port,
         clock: Arc::clone(&base.clock),

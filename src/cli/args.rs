@@ -11,7 +11,7 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 pub use broker::{Bridge, BrokerCommand, BrokerInit, BrokerUsers, Passwd};
-pub use host::{HostCommand, HostJoin, HostToken};
+pub use host::{HostCommand, HostJoin, HostNamed, HostRemove, HostToken, Hosts};
 
 use crate::model::DatabaseId;
 
@@ -63,6 +63,8 @@ pub enum Command {
     Explain(Explain),
     /// Delete a database; its data stays in the trash of its host for a while
     Delete(Delete),
+    /// Show the hosts of the fleet: what they have, and whether they can work
+    Hosts(Hosts),
     /// Go on after a halt: steps of too many databases failed in a row, and nothing new begins
     Resume(Resume),
     /// Bring a deleted database back from the trash, with its rows and passwords
@@ -93,7 +95,7 @@ pub enum Command {
     Schema(Schema),
     /// Print the completions of a shell
     Completions(Completions),
-    /// Let a new host into the fleet
+    /// Let a new host into the fleet; leave a host, use it again, take it out
     #[command(subcommand)]
     Host(HostCommand),
     /// Help with brokers

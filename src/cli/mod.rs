@@ -19,6 +19,7 @@ mod explain;
 mod follow;
 mod history;
 mod host;
+mod hosts;
 mod input;
 mod link;
 mod offline;
@@ -39,6 +40,7 @@ pub use output::Out;
 
 use std::path::PathBuf;
 
+use crate::contract::commands::{DRAIN_HOST, USE_HOST};
 use crate::domain::catalogue;
 use crate::model::{Catalogue, FleetId, HostId};
 use crate::runtime::{Random, SharedClock, SystemClock};
@@ -139,6 +141,7 @@ pub async fn run(command: &Command, options: &Options, program: clap::Command, o
         Command::Doctor(args) => doctor::run(&context, args, out).await,
         Command::Report(args) => Box::pin(bundle::report(&context, args, out)).await,
         Command::Replay(args) => bundle::replay::replay(args, out),
+        Command::Hosts(args) => hosts::run(&context, args, out).await,
         Command::Resume(args) => resume::run(&context, args, out).await,
         Command::Connection(args) => access::connection(&context, args, out).await,
         Command::Psql(args) => access::psql(&context, args).await,
@@ -146,6 +149,9 @@ pub async fn run(command: &Command, options: &Options, program: clap::Command, o
         Command::Completions(args) => schema::completions(args, program, out),
         Command::Host(HostCommand::Token(args)) => host::token::run(&context, args, out),
         Command::Host(HostCommand::Join(args)) => host::join::run(&context, args, out).await,
+        Command::Host(HostCommand::Drain(named)) => resume::host(&context, (DRAIN_HOST, named), out).await,
+        Command::Host(HostCommand::Use(named)) => resume::host(&context, (USE_HOST, named), out).await,
+        Command::Host(HostCommand::Remove(args)) => resume::remove(&context, args, out).await,
         Command::Broker(BrokerCommand::Passwd(args)) => passwd::run(args, out),
         Command::Broker(BrokerCommand::Acl(args)) => broker::acl(&context, args, out),
         Command::Broker(BrokerCommand::Bridge(args)) => broker::bridge(&context, args, out),

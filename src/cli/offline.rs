@@ -65,6 +65,7 @@ fn accept(
         catalogue,
         host: &host,
         known_hosts: Some(&known_hosts),
+        drained_hosts: None,
         previous: None,
         ports_in_use: &ports_in_use,
         default_memory_bytes: DEFAULT_MEMORY_BYTES,

@@ -14,7 +14,7 @@ use super::schema::Kind;
 use super::spec::form::Form;
 use super::spec::json;
 use super::topics::Verb;
-use crate::model::DatabaseId;
+use crate::model::{DatabaseId, HostId};
 
 /// A request that this build acts on, with what it asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,25 @@ pub struct DecisionRequest {
 pub struct RollbackRequest {
     /// To which accepted spec: its own generation; of specs without one, its number in the history.
     pub to: u64,
+}
+
+/// The payload of `drain-host` and `use-host`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostRequest {
+    /// The host.
+    pub host: HostId,
+}
+
+/// The payload of `remove-host`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostRemoval {
+    /// The host.
+    pub host: HostId,
+    /// It is dead and stays so: databases go on without its instances, and what they alone had is lost.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// One row of the table of commands.
@@ -138,39 +157,86 @@ pub const VERBS: [VerbRow; 9] = [
 /// The verb that goes on after a halt.
 pub const RESUME: &str = "resume";
 
+/// The verb that empties a host.
+pub const DRAIN_HOST: &str = "drain-host";
+/// The verb that takes a host into use again.
+pub const USE_HOST: &str = "use-host";
+/// The verb that removes a host.
+pub const REMOVE_HOST: &str = "remove-host";
+
 /// The verbs about the whole fleet, on `commands/{verb}`.
-pub const FLEET_VERBS: [VerbRow; 1] = [VerbRow {
-    name: RESUME,
-    payload: Kind::Nothing,
-    description: "Go on after a halt (condition `Halted`): what failed until now makes no new halt until it has worked.",
-}];
+pub const FLEET_VERBS: [VerbRow; 4] = [
+    verb(
+        RESUME,
+        Kind::Nothing,
+        "Go on after a halt (condition `Halted`): what failed until now makes no new halt until it has worked.",
+    ),
+    verb(
+        DRAIN_HOST,
+        Kind::HostRequest,
+        "Leave a host: no spec may name it anew, primaries on it hand their role over, its member of etcd goes to another \
+         host. Instances whose spec names it stay; the answer names them.",
+    ),
+    verb(USE_HOST, Kind::HostRequest, "Take a host that was drained or removed into use again."),
+    verb(
+        REMOVE_HOST,
+        Kind::HostRemoval,
+        "Take a host out of the fleet and its Swarm. Refused while instances or a member of etcd are there, unless `force` \
+         says that it is dead: databases then go on without its instances.",
+    ),
+];
 
 /// A request about the whole fleet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FleetCommand {
     /// Work begins again after a halt.
     Resume,
+    /// A host is left.
+    Drain(HostRequest),
+    /// A host is used again.
+    Use(HostRequest),
+    /// A host is removed.
+    Remove(HostRemoval),
 }
 
 impl FleetCommand {
     /// Reads a request.
     ///
     /// # Errors
-    /// The message was retained, there is no such verb, or its payload is not `{}`: every fault at once.
+    /// The message was retained, there is no such verb, or its payload is not what it takes: every fault at once.
     pub fn read(verb: &Verb, payload: &[u8], retained: bool) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         if retained {
             faults.push(retained_command());
         }
-        if verb.as_str() != RESUME {
-            faults.push(unknown_verb(verb.as_str(), &FLEET_VERBS));
-        } else if payload.trim_ascii().is_empty() {
-            faults.push(empty_command());
-        } else if payload.trim_ascii() != b"{}" {
-            let message = format!("`{RESUME}` takes `{{}}`");
-            faults.push(Fault::new(Code::TypeMismatch, "", message).hint("publish `{}`"));
+        let known = FLEET_VERBS.iter().any(|row| row.name == verb.as_str());
+        let command = if known && payload.trim_ascii().is_empty() {
+            Err(vec![empty_command()])
+        } else {
+            Self::of_verb(verb, payload)
+        };
+        match command {
+            Ok(command) if faults.is_empty() => Ok(command),
+            Ok(_) => Err(faults),
+            Err(more) => {
+                faults.extend(more);
+                Err(faults)
+            }
         }
-        if faults.is_empty() { Ok(Self::Resume) } else { Err(faults) }
+    }
+
+    fn of_verb(verb: &Verb, bytes: &[u8]) -> Result<Self, Vec<Fault>> {
+        match verb.as_str() {
+            RESUME if bytes.trim_ascii() == b"{}" => Ok(Self::Resume),
+            RESUME => {
+                let message = format!("`{RESUME}` takes `{{}}`");
+                Err(vec![Fault::new(Code::TypeMismatch, "", message).hint("publish `{}`")])
+            }
+            DRAIN_HOST => payload(Kind::HostRequest, bytes).map(Self::Drain),
+            USE_HOST => payload(Kind::HostRequest, bytes).map(Self::Use),
+            REMOVE_HOST => payload(Kind::HostRemoval, bytes).map(Self::Remove),
+            unknown => Err(vec![unknown_verb(unknown, &FLEET_VERBS)]),
+        }
     }
 }
 
@@ -304,6 +370,13 @@ mod tests {
         assert_eq!(read("resume", " {}\n", false), Ok(FleetCommand::Resume));
         assert_eq!(read("resume", "{\"x\": 1}", true), Err(vec![Code::RetainedCommand, Code::TypeMismatch]));
         assert_eq!(read("plan", "", false), Err(vec![Code::UnknownCommand]));
+        let host = HostId::parse("h2").unwrap();
+        let drained = FleetCommand::Drain(HostRequest { host: host.clone() });
+        assert_eq!(read("drain-host", r#"{"host": "h2"}"#, false), Ok(drained));
+        let removed = FleetCommand::Remove(HostRemoval { host, force: false });
+        assert_eq!(read("remove-host", r#"{"host": "h2"}"#, false), Ok(removed), "force is never meant by chance");
+        assert_eq!(read("use-host", "{}", false), Err(vec![Code::Required]));
+        assert_eq!(read("use-host", r#"{"host": "h2", "force": true}"#, false), Err(vec![Code::UnknownField]));
     }
 
     #[test]

@@ -158,6 +158,10 @@ codes! {
         "choose one that the image has, or pin an image that has it",
     UnknownHost "unknown-host" "The fleet does not have this host."
         "correct the id: hosts/+/status names the fleet's hosts",
+    HostInUse "host-in-use" "Instances of databases, or the only member of etcd, are on the host."
+        "take it out of host_ids, and drain it; or, if it is dead: `pgmoor host remove HOST --force`",
+    HostDrained "host-drained" "The host is to be left: it gets no new instances."
+        "name another host, or take it into use again: `pgmoor host use HOST`",
     ImageMismatch "image-mismatch" "The pinned image's tag names another Postgres version than the spec."
         "pin an image of that version, or ask for the version of the image",
     PortClash "port-clash" "Another database of the host, or another node, already has the port."

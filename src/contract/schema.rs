@@ -42,6 +42,10 @@ pub enum Kind {
     DecisionRequest,
     /// Which accepted spec to go back to.
     RollbackRequest,
+    /// Which host a request is about.
+    HostRequest,
+    /// Which host is to be removed, and how.
+    HostRemoval,
     /// The answer to a request.
     CommandResult,
     /// Inventory and health of a host.
@@ -66,7 +70,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::DatabaseSpec,
         Self::Status,
         Self::Health,
@@ -79,6 +83,8 @@ impl Kind {
         Self::DiffRequest,
         Self::DecisionRequest,
         Self::RollbackRequest,
+        Self::HostRequest,
+        Self::HostRemoval,
         Self::CommandResult,
         Self::HostStatus,
         Self::HostWork,
@@ -107,6 +113,8 @@ impl Kind {
             Self::DiffRequest => "diff-request",
             Self::DecisionRequest => "decision-request",
             Self::RollbackRequest => "rollback-request",
+            Self::HostRequest => "host-request",
+            Self::HostRemoval => "host-removal",
             Self::CommandResult => "command-result",
             Self::HostStatus => "host-status",
             Self::HostWork => "host-work",
@@ -136,6 +144,8 @@ impl Kind {
             | Self::DiffRequest
             | Self::DecisionRequest
             | Self::RollbackRequest
+            | Self::HostRequest
+            | Self::HostRemoval
             | Self::CommandResult
             | Self::HostStatus
             | Self::HostWork
@@ -182,6 +192,8 @@ pub fn schema(kind: Kind) -> &'static str {
         Kind::DiffRequest => file!("diff-request"),
         Kind::DecisionRequest => file!("decision-request"),
         Kind::RollbackRequest => file!("rollback-request"),
+        Kind::HostRequest => file!("host-request"),
+        Kind::HostRemoval => file!("host-removal"),
         Kind::CommandResult => file!("command-result"),
         Kind::HostStatus => file!("host-status"),
         Kind::HostWork => file!("host-work"),
@@ -211,6 +223,8 @@ pub fn value(kind: Kind) -> Value {
         Kind::DiffRequest => generator().into_root_schema_for::<commands::DiffRequest>(),
         Kind::DecisionRequest => generator().into_root_schema_for::<commands::DecisionRequest>(),
         Kind::RollbackRequest => generator().into_root_schema_for::<commands::RollbackRequest>(),
+        Kind::HostRequest => generator().into_root_schema_for::<commands::HostRequest>(),
+        Kind::HostRemoval => generator().into_root_schema_for::<commands::HostRemoval>(),
         Kind::CommandResult => generator().into_root_schema_for::<documents::CommandResult>(),
         Kind::HostStatus => generator().into_root_schema_for::<documents::HostStatus>(),
         Kind::HostWork => generator().into_root_schema_for::<documents::HostWork>(),

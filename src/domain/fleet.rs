@@ -13,12 +13,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::describe::{Draft, Drafts, Usage, certificate, directory, file, issuer};
 use super::layout::{self, container};
 use super::members;
-use super::{Error, FleetOptions, HostFacts, Hosts, Owner, describe};
+use super::{Error, FleetOptions, HostFacts, Hosts, Owner, describe, is_removed};
 use crate::model::resource::OnDelete;
 use crate::model::service::{Attachment, Healthcheck, Mount, PublishedPort, ServiceAttributes};
 use crate::model::{
-    Attributes, Catalogue, Digest, EtcdChange, Executor, FleetId, FleetRecord, Graph, HostId, HostStanding, Kind,
-    Payload, ResourceId, Scope, Secret,
+    Attributes, Catalogue, Digest, EtcdChange, Executor, FleetId, FleetRecord, Graph, HostId, Kind, Payload,
+    ResourceId, Scope, Secret,
 };
 
 /// Bytes of randomness that a new fleet takes: a password and a token.
@@ -68,14 +68,15 @@ pub fn graph(
     catalogue: &Catalogue,
     options: &FleetOptions,
 ) -> Result<Graph, Error> {
-    let removed = |host: &HostId| record.hosts.get(host) == Some(&HostStanding::Removed);
-    if let Some(unknown) = record.etcd_members.keys().find(|host| hosts.get(host).is_none() && !removed(host)) {
+    if let Some(unknown) =
+        record.etcd_members.keys().find(|host| hosts.get(host).is_none() && !is_removed(record, host))
+    {
         return Err(Error::UnknownMember(unknown.clone()));
     }
     let mut drafts = Drafts::new(Scope::Fleet.label(), record.revision, record)?;
     let fleet = Fleet { record, catalogue, options, issuer: issuer(&record.ca_certificate_pem)? };
     let (mut services, mut daemons) = (Vec::new(), Vec::new());
-    for facts in hosts.iter().filter(|facts| !removed(&facts.host)) {
+    for facts in hosts.of(record).iter() {
         let daemon = fleet.every_host(&mut drafts, facts);
         if let Some(address) = record.etcd_members.get(&facts.host) {
             services.push(fleet.member(&mut drafts, facts, address));
@@ -171,8 +172,7 @@ impl Fleet<'_> {
         for name in [layout::SERVER, layout::PEER] {
             let stem = format!("{}/{name}", layout::etcd_certificates(data_dir));
             let names = names(address, &service_name, &facts.hostname);
-            let common_name = format!("pgmoor-etcd-{name}");
-            let attributes = certificate(stem, owner, &common_name, names, Usage::Both, &self.issuer);
+            let attributes = certificate(stem, owner, &common_name(name), names, Usage::Both, &self.issuer);
             let draft = Draft::new(Kind::Certificate, on(facts, &format!("etcd/{name}")), at(facts), attributes);
             before.push(drafts.add(draft.after([&certificates])));
         }
@@ -242,6 +242,11 @@ fn add_directory(
 fn names(address: &str, service: &str, hostname: &str) -> BTreeSet<String> {
     let names = [address, "127.0.0.1", "localhost", service, hostname];
     names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// The common name of a member's certificate.
+fn common_name(name: &str) -> String {
+    format!("pgmoor-etcd-{name}")
 }
 
 fn service_resource(host: &HostId) -> String {
@@ -334,6 +339,10 @@ fn environment(
         ("CERT_FILE", pair(layout::SERVER, "crt")),
         ("KEY_FILE", pair(layout::SERVER, "key")),
         ("PEER_CLIENT_CERT_AUTH", "true".to_owned()),
+        // A member shows its own kind of certificate, and is not asked for the address that it comes from: Docker may give
+        // it another one on the way (seen: a member on the same host came from the bridge).
+        ("PEER_CERT_ALLOWED_CN", common_name(layout::PEER)),
+        ("EXPERIMENTAL_PEER_SKIP_CLIENT_SAN_VERIFICATION", "true".to_owned()),
         ("PEER_TRUSTED_CA_FILE", ca),
         ("PEER_CERT_FILE", pair(layout::PEER, "crt")),
         ("PEER_KEY_FILE", pair(layout::PEER, "key")),

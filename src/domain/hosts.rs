@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Owner;
-use crate::model::HostId;
+use crate::model::{FleetRecord, HostId, HostStanding};
 
 /// What a host is, as far as its resources depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,12 @@ pub struct HostFacts {
     pub etcd_owner: Owner,
 }
 
+/// Whether a host was removed from its fleet.
+#[must_use]
+pub fn is_removed(fleet: &FleetRecord, host: &HostId) -> bool {
+    fleet.hosts.get(host) == Some(&HostStanding::Removed)
+}
+
 /// The facts of all hosts of a fleet that are known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hosts(BTreeMap<HostId, HostFacts>);
@@ -48,6 +54,12 @@ impl Hosts {
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = &HostFacts> {
         self.0.values()
+    }
+
+    /// Those of them that were not removed from the fleet.
+    #[must_use]
+    pub fn of(&self, fleet: &FleetRecord) -> Self {
+        self.iter().filter(|facts| !is_removed(fleet, &facts.host)).cloned().collect()
     }
 
     /// The address at which each is reached.

@@ -28,8 +28,9 @@ pub fn fleet_hosts(record: &FleetRecord, hosts: &Hosts, here: &HostId) -> FleetH
     let founder = record.etcd_members.keys().find(|host| !record.etcd_joined.contains_key(*host));
     let is_fit = |host: &&HostId| hosts.get(host).is_some() && !record.hosts.contains_key(*host);
     let default = founder.filter(is_fit).or_else(|| hosts.iter().map(|facts| &facts.host).find(is_fit));
-    let known = hosts.iter().map(|facts| facts.host.clone()).collect();
-    FleetHosts { known, default: default.unwrap_or(here).clone() }
+    let known: BTreeSet<HostId> = hosts.of(record).iter().map(|facts| facts.host.clone()).collect();
+    let drained = known.iter().filter(|host| record.hosts.contains_key(*host)).cloned().collect();
+    FleetHosts { drained, default: default.unwrap_or(here).clone(), known }
 }
 
 /// The record with the next change of members, if one is due: the first thing that is wrong with them. A member goes

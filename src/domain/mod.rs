@@ -22,7 +22,7 @@ mod hosts;
 mod tests;
 mod tuning;
 
-pub use hosts::{HostFacts, Hosts};
+pub use hosts::{HostFacts, Hosts, is_removed};
 
 use crate::model::{GraphError, HostId, NodeName};
 

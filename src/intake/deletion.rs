@@ -152,6 +152,8 @@ mod tests {
             etcd_root_password: Secret::new(""),
             etcd_members: BTreeMap::new(),
             etcd_joined: BTreeMap::new(),
+            etcd_change: None,
+            hosts: BTreeMap::new(),
             etcd_cluster_token: String::new(),
         };
         intake.store.write(move |writer| writer.put_fleet_record(&fleet)).await.unwrap();

@@ -115,6 +115,7 @@ impl Intake {
             catalogue: &self.catalogue,
             host: hosts.map_or(&self.host, |hosts| &hosts.default),
             known_hosts: hosts.map(|hosts| &hosts.known),
+            drained_hosts: hosts.map(|hosts| &hosts.drained),
             previous,
             ports_in_use,
             data_dir: &self.data_dir,

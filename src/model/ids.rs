@@ -14,6 +14,9 @@ use sha1::{Digest as _, Sha1};
 pub struct FleetHosts {
     /// All of them.
     pub known: BTreeSet<HostId>,
+    /// Those of them that get nothing new.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub drained: BTreeSet<HostId>,
     /// Where a database goes whose spec says nothing about hosts.
     pub default: HostId,
 }

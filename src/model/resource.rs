@@ -131,6 +131,9 @@ pub struct Member {
     pub place: usize,
     /// It.
     pub instance: InstanceId,
+    /// Whether its host is to be left: it is no primary while another can be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
 }
 
 /// What a resource carries and never shows.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::contract::documents::{Condition, DockerState, HealthDoc, HostInventory, HostStatus, Time, Trash};
+use crate::contract::documents::{
+    Condition, DockerState, HealthDoc, HostInventory, HostStatus, ImageState, Time, Trash,
+};
 use crate::contract::topics::Topic;
 use crate::model::{DatabaseId, FleetId, Health, HostId, Scope};
 use crate::report;
@@ -13,6 +15,9 @@ use crate::runtime::clock::SharedClock;
 use crate::store::{OutMessage, Result, Rows as _, Store};
 use crate::world::World;
 
+/// What runs in an image.
+const POSTGRES: &str = "postgres";
+const ETCD: &str = "etcd";
 /// Below this share of the disk free, the host is degraded: Postgres stops when a disk is full.
 const FREE_PERCENT_MIN: u64 = 5;
 
@@ -67,6 +72,7 @@ impl HostReporter {
         inventory.look_every_s = Some(u32::try_from(period_s).unwrap_or(u32::MAX));
         inventory.cpus = world.facts.cpus;
         inventory.memory_bytes = world.facts.memory_bytes;
+        inventory.hostname.clone_from(&world.facts.hostname);
         inventory.address = world.facts.advertise_address.to_string();
         let sample = match world.drivers.swarm.engine().await {
             Ok(engine) => {
@@ -84,6 +90,11 @@ impl HostReporter {
             Err(error) => Sample::missed(Health::Down, format!("Docker: {error}")),
         };
         self.promised(world, &mut inventory).await;
+        if let Ok(images) = images(world).await {
+            let offered = images.iter().filter(|image| image.component == POSTGRES && image.present);
+            inventory.postgres_versions = offered.map(|image| image.version.clone()).collect();
+            inventory.images = images;
+        }
         inventory.trash = self.trash()?;
         let sample = self.disk(world, &mut inventory, sample).await;
         let conditions = self.store.read(|reader| reader.fleet_standing())?;
@@ -178,6 +189,19 @@ impl HostReporter {
         let message = OutMessage::retained(topic, serde_json::to_vec(&status).unwrap_or_default(), now.ms());
         self.store.write(move |writer| writer.enqueue(&message)).await
     }
+}
+
+/// The images of the catalogue, and which of them are here.
+async fn images(world: &World) -> crate::drivers::Result<Vec<ImageState>> {
+    let catalogue = &world.catalogue;
+    let postgres = catalogue.postgres.iter().map(|image| (POSTGRES, &image.version, &image.image));
+    let mut images = Vec::new();
+    for (component, version, image) in postgres.chain([(ETCD, &catalogue.etcd.version, &catalogue.etcd.image)]) {
+        let present = world.drivers.swarm.image(image).await?.is_some();
+        let (component, version, image) = (component.to_owned(), version.clone(), image.clone());
+        images.push(ImageState { component, version, image, present });
+    }
+    Ok(images)
 }
 
 /// The name of the operating system, from `/etc/os-release`; the kernel's where there is none.

@@ -76,9 +76,13 @@ impl<'a> Layout<'a> {
             let touched = primary.desired && touched(&primary);
             let leaves = !primary.desired && node.instances.iter().any(|one| one.desired);
             let able = others.iter().any(|other| node.lacks(other).is_none());
-            if (touched || leaves) && able {
-                let serving: Vec<&Instance<'a>> = others.into_iter().filter(|one| one.standing.is_some()).collect();
-                self.hand_over(node, primary, &serving);
+            let stays = |one: &&Instance<'_>| !one.member.drained;
+            let spared = primary.member.drained && others.iter().any(|one| stays(one) && node.lacks(one).is_none());
+            if ((touched || leaves) && able) || spared {
+                let serving = others.into_iter().filter(|one| one.standing.is_some());
+                // One whose host is to be left too is no gain.
+                let serving: Vec<&Instance<'a>> = serving.filter(|one| !spared || stays(one)).collect();
+                self.hand_over(node, primary, (&serving, leaves || !touched));
                 // The switchover's stage has nothing else in it.
                 last = self.stage();
             } else if leaves && !others.is_empty() {
@@ -122,18 +126,19 @@ impl<'a> Layout<'a> {
             let why = "no other instance of its node is there yet".to_owned();
             self.staying.insert(&primary.member.instance, why);
         } else {
-            self.hand_over(node, primary, &made);
+            self.hand_over(node, primary, (&made, true));
         }
     }
 
-    fn hand_over(&mut self, node: &Node<'a>, primary: &Instance<'a>, to: &[&Instance<'a>]) {
+    /// A switchover to one of these; whether its host is left, and not only interrupted.
+    fn hand_over(&mut self, node: &Node<'a>, primary: &Instance<'a>, (to, leaves): (&[&Instance<'a>], bool)) {
         let stage = self.stage();
         let Some(resource) = primary.ready else { return };
         let step = Step {
             resource: resource.clone(),
             action: Action::Switchover,
             executor: Executor::Primary(node.name.clone()),
-            reason: if primary.desired { Reason::IsInterrupted } else { Reason::Leaves },
+            reason: if leaves { Reason::Leaves } else { Reason::IsInterrupted },
             changes: Vec::new(),
             disruption: Disruption::Restart,
             after: BTreeSet::new(),

@@ -20,6 +20,10 @@ impl Pass {
         let (world, options) = (&self.shared.world, &self.shared.options);
         self.adopt().await?;
         let held = world.record.get();
+        if let Some(next) = self.wishes(&held).await? {
+            return Ok(next);
+        }
+        self.removals(&held).await;
         if let Some(next) = self.next_members(&held, &world.hosts).await {
             return self.keep(next).await;
         }
@@ -82,10 +86,13 @@ impl Pass {
     }
 
     async fn hold(&self, record: FleetRecord) -> Result<(), Error> {
-        let kept = record.clone();
-        self.shared.store.write(move |writer| writer.put_fleet_record(&kept)).await?;
-        self.shared.world.record.set(record);
-        Ok(())
+        self.shared.world.record.set(record.clone());
+        let hosts = self.shared.hosts();
+        let write = self.shared.store.write(move |writer| {
+            writer.put_fleet_hosts(&hosts)?;
+            writer.put_fleet_record(&record)
+        });
+        Ok(write.await?)
     }
 }
 

@@ -14,6 +14,7 @@ mod fleet;
 mod gate;
 mod halt;
 mod hold;
+mod hosts;
 mod judge;
 mod ledger;
 mod limits;

@@ -121,6 +121,7 @@ impl Shared {
             catalogue: &self.options.catalogue,
             host: &hosts.default,
             known_hosts: Some(&hosts.known),
+            drained_hosts: Some(&hosts.drained),
             previous,
             ports_in_use,
             data_dir: &self.world.facts.data_dir,

@@ -246,8 +246,11 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
     let fleet = fleet::standing(shared);
     let told = phase;
     let mut found: Vec<Found> = found(view).into_iter().chain(halted(shared)).collect();
-    let etcd_members = shared.world.record.get().etcd_members.len();
-    found.extend(living(view).and_then(|(spec, _)| report::failover::condition(spec, etcd_members)));
+    let fleet_record = shared.world.record.get();
+    if let Some((spec, _)) = living(view) {
+        found.extend(report::failover::condition(spec, fleet_record.etcd_members.len()));
+        found.extend(report::removed::condition(spec, &fleet_record.hosts));
+    }
     let mut asks_for_more = false;
     if let Phase::Planned { approval, seen, .. } = phase {
         found.extend(approval.condition());

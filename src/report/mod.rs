@@ -14,6 +14,7 @@ mod hands_off;
 pub mod health;
 mod hold;
 mod plan;
+pub mod removed;
 pub mod scripts;
 pub mod status;
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! | `intents` | database → [`IntentRow`] | what a person asked for since: purge; how long a deleted database has been in the trash |
 //! | `records` | database → `Record` | a copy of the newest sealed record in Swarm; the one in Swarm counts |
 //! | `host_ports` | host and port → database | which ports are given out, so that two databases of a host never get one |
-//! | `fleet` | `FleetRecord` | the same for the fleet's record |
+//! | `fleet` | `FleetRecord`, [`HostWishes`] | the same for the fleet's record; what is asked of hosts until the record has it |
 //! | `outcomes` | scope and resource → [`OutcomeRow`] | failed attempts: back-off survives a restart |
 //! | `approvals` | database → [`ApprovalRow`] | what waits for a person's approval and what was approved: it holds over a restart |
 //! | `downtimes` | database → `Downtimes` | what the last interruptions took, for the forecast of the next |
@@ -58,8 +58,8 @@ pub use journal::{Begun, Journal, WORKS_MAX, WorkEnd, WorkRow};
 pub use messages::MESSAGES_MAX;
 pub use reader::{Reader, Rows, Waiting};
 pub use rows::{
-    Candidate, ConditionRow, DesiredRow, HISTORY_MAX, HistoryRow, Hold, IntentRow, OutMessage, OutcomeRow, POISON_MAX,
-    Poison, ReplayLimitRow, SpecRow,
+    Candidate, ConditionRow, DesiredRow, HISTORY_MAX, HistoryRow, Hold, HostWishes, IntentRow, OutMessage, OutcomeRow,
+    POISON_MAX, Poison, ReplayLimitRow, SpecRow,
 };
 pub use writer::Writer;
 

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use redb::{ReadTransaction, ReadableDatabase as _};
 
 use super::error::{Error, Result};
-use super::rows::{DesiredRow, IntentRow, OutMessage, OutcomeRow, ReplayLimitRow};
+use super::rows::{DesiredRow, HostWishes, IntentRow, OutMessage, OutcomeRow, ReplayLimitRow};
 use super::tables::{self, RawRow, Table};
 use crate::contract::documents::Condition;
 use crate::model::{DatabaseId, FleetHosts, FleetRecord, HostPorts, Record, ResourceId, Scope};
@@ -160,6 +160,14 @@ pub trait Rows: Source {
         Ok(row(self, Table::Fleet, STANDING_KEY)?.unwrap_or_default())
     }
 
+    /// How people want hosts to stand: what is asked for and not in the fleet's record yet. None: as any other.
+    ///
+    /// # Errors
+    /// See [`Rows::desired`].
+    fn host_wishes(&self) -> Result<HostWishes> {
+        Ok(row(self, Table::Fleet, WISHES_KEY)?.unwrap_or_default())
+    }
+
     /// The failed attempts of a scope.
     ///
     /// # Errors
@@ -251,6 +259,8 @@ pub(super) const FLEET_KEY: &[u8] = b"fleet";
 pub(super) const HOSTS_KEY: &[u8] = b"hosts";
 pub(super) const HALT_KEY: &[u8] = b"halt";
 pub(super) const STANDING_KEY: &[u8] = b"standing";
+/// The key of how people want hosts to stand.
+pub(super) const WISHES_KEY: &[u8] = b"wishes";
 
 pub(super) fn row<S, T>(source: &S, table: Table, key: &[u8]) -> Result<Option<T>>
 where

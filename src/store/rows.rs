@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::commands::Question;
 use crate::contract::documents::{AcceptedBy, ConditionType, PastSpec, Time, Trash, Verdict};
 use crate::model::record::{StoredSpec, Tombstone};
-use crate::model::{Digest, ResourceId};
+use crate::model::{Digest, HostId, HostStanding, ResourceId};
 use crate::plan::{Outcome, Overdue};
 
 /// How many accepted specs of a database are remembered to tell old news from new (rule 9). A broker that comes back
@@ -140,6 +140,9 @@ impl DesiredRow {
         !current && (self.overtaken.contains(digest) || self.history.iter().any(|row| row.digest == *digest))
     }
 }
+
+/// How people want hosts to stand, until the fleet's record has it; none: as any other.
+pub type HostWishes = BTreeMap<HostId, Option<HostStanding>>;
 
 /// What a person asked for since the spec was accepted, and what is counted until it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::error::{Error, Result};
-use super::reader::{self, FLEET_KEY, HALT_KEY, HOSTS_KEY, Rows as _, STANDING_KEY, Source};
-use super::rows::{DesiredRow, IntentRow, OutcomeRow, ReplayLimitRow};
+use super::reader::{self, FLEET_KEY, HALT_KEY, HOSTS_KEY, Rows as _, STANDING_KEY, Source, WISHES_KEY};
+use super::rows::{DesiredRow, HostWishes, IntentRow, OutcomeRow, ReplayLimitRow};
 use super::tables::{self, RawRow, Table};
 use crate::contract::documents::Condition;
 use crate::model::{DatabaseId, FleetHosts, FleetRecord, HostId, Record, ResourceId, Scope};
@@ -228,6 +228,14 @@ impl<'t> Writer<'t> {
     /// See [`Writer::put_desired`].
     pub fn put_fleet_standing(&mut self, conditions: &[Condition]) -> Result<()> {
         self.put(Table::Fleet, STANDING_KEY.to_vec(), &conditions)
+    }
+
+    /// Stores how people want hosts to stand.
+    ///
+    /// # Errors
+    /// See [`Writer::put_desired`].
+    pub fn put_host_wishes(&mut self, wishes: &HostWishes) -> Result<()> {
+        self.put(Table::Fleet, WISHES_KEY.to_vec(), wishes)
     }
 
     /// Stores the failed attempts at a resource.

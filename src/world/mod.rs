@@ -21,7 +21,7 @@ use crate::drivers::etcd::EtcdTarget;
 use crate::drivers::seal::FleetKey;
 use crate::drivers::swarm::{ContainerSeen, Labels};
 use crate::drivers::{Drivers, Endpoint, Error, Result, TlsIdentity};
-use crate::model::{FleetId, HostId, Scope};
+use crate::model::{Catalogue, FleetId, HostId, Scope};
 use crate::runtime::clock::Clock;
 use crate::runtime::random::Random;
 
@@ -52,6 +52,8 @@ pub struct World {
     pub fleet: FleetId,
     /// What seals records.
     pub key: Arc<FleetKey>,
+    /// What the fleet offers.
+    pub catalogue: Arc<Catalogue>,
     /// What this host is.
     pub facts: HostFacts,
     /// What all hosts of the fleet are, this one among them.

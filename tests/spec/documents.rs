@@ -266,6 +266,8 @@ fn payloads_of_commands_are_strict() {
         (Kind::Nothing, json!({})),
         (Kind::DiffRequest, json!({"from": 1, "to": 2})),
         (Kind::RollbackRequest, json!({"to": 1})),
+        (Kind::HostRequest, json!({"host": "h2"})),
+        (Kind::HostRemoval, json!({"host": "h2"})),
     ] {
         let schema: Value = serde_json::from_str(schema::schema(kind)).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
@@ -357,7 +359,15 @@ fn controllers_and_hosts_are_of_their_schemas() {
         disk_free_bytes: 1 << 39,
         operating_system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
         architecture: "x86_64".to_owned(),
+        hostname: "moor-1".to_owned(),
         address: "192.0.2.1".to_owned(),
+        postgres_versions: vec!["17.11".to_owned()],
+        images: vec![ImageState {
+            component: "postgres".to_owned(),
+            version: "17.11".to_owned(),
+            image: "pgmoor/postgres:17.11".to_owned(),
+            present: true,
+        }],
         pgmoor_version: "0.1.0".to_owned(),
         docker: Some(docker),
         instances: 1,

@@ -160,6 +160,8 @@ fn examples_use_every_code_that_reading_can_give() {
         Code::StaleApproval,
         Code::NotFound,
         Code::NotDeleted,
+        Code::HostInUse,
+        Code::HostDrained,
         Code::IsDeleted,
         Code::TokenInvalid,
         Code::TokenExpired,

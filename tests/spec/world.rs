@@ -35,6 +35,7 @@ impl World {
             catalogue: &self.catalogue,
             host: &self.host,
             known_hosts: Some(&self.hosts),
+            drained_hosts: None,
             previous,
             ports_in_use: &self.ports,
             data_dir: "/var/lib/pgmoor",

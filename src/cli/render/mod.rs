@@ -4,12 +4,14 @@
 
 mod explain;
 mod history;
+mod hosts;
 mod plan;
 mod replay;
 mod status;
 
 pub(super) use explain::explanation;
 pub(super) use history::{diff, history, in_trash};
+pub(super) use hosts::hosts;
 pub(super) use plan::plan;
 pub(super) use replay::replay;
 pub(super) use status::{Row, change, details, event, progress, state, table};

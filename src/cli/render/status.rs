@@ -21,13 +21,14 @@ impl Row {
     /// Health counts for as long as it says; later nobody knows.
     fn health(&self, now: Time) -> Health {
         match &self.health {
-            Some(document) if now.ms() <= valid_until_ms(document) => document.health,
+            Some(document) if now.ms() <= counts_until_ms(document) => document.health,
             Some(_) | None => Health::Unknown,
         }
     }
 }
 
-fn valid_until_ms(document: &HealthDoc) -> i64 {
+/// Until when health counts.
+pub(super) fn counts_until_ms(document: &HealthDoc) -> i64 {
     document.checked_at.ms().saturating_add(i64::from(document.valid_for_s).saturating_mul(1000))
 }
 
@@ -35,19 +36,28 @@ fn valid_until_ms(document: &HealthDoc) -> i64 {
 pub(in crate::cli) fn table(rows: &[Row], now: Time, style: Style) -> String {
     let head = ["DATABASE", "STATE", "HEALTH", "GENERATION", "AGE", "MESSAGE"].map(str::to_owned);
     let cells: Vec<[String; 6]> = rows.iter().map(|row| cells(row, now)).collect();
+    lines(&head, &cells, style, |at, column, cell| match (column, rows.get(at)) {
+        (1, Some(row)) => style.paint(colour_of_state(row.status.state), &cell),
+        (2, Some(row)) => style.paint(colour_of_health(row.health(now)), &cell),
+        _ => cell,
+    })
+}
+
+/// A table: a head and lines, each column as wide as its widest cell. `paint` gets line, column and cell.
+pub(super) fn lines<const COLUMNS: usize>(
+    head: &[String; COLUMNS],
+    cells: &[[String; COLUMNS]],
+    style: Style,
+    paint: impl Fn(usize, usize, String) -> String,
+) -> String {
     let width = |column: usize| {
-        let lines = std::iter::once(&head).chain(&cells);
+        let lines = std::iter::once(head).chain(cells);
         lines.filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut text = aligned(&head, &widths, |_, cell| style.paint(Colour::Bold, &cell));
-    for (row, line) in rows.iter().zip(&cells) {
-        let health = row.health(now);
-        text.push_str(&aligned(line, &widths, |column, cell| match column {
-            1 => style.paint(colour_of_state(row.status.state), &cell),
-            2 => style.paint(colour_of_health(health), &cell),
-            _ => cell,
-        }));
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+    let mut text = aligned(head, &widths, |_, cell| style.paint(Colour::Bold, &cell));
+    for (row, line) in cells.iter().enumerate() {
+        text.push_str(&aligned(line, &widths, |column, cell| paint(row, column, cell)));
     }
     text
 }
@@ -255,7 +265,7 @@ fn state_word(state: State) -> &'static str {
     }
 }
 
-fn health(health: Health) -> &'static str {
+pub(super) fn health(health: Health) -> &'static str {
     match health {
         Health::Healthy => "healthy",
         Health::Degraded => "degraded",
@@ -273,7 +283,7 @@ fn colour_of_state(state: State) -> Colour {
     }
 }
 
-fn colour_of_health(health: Health) -> Colour {
+pub(super) fn colour_of_health(health: Health) -> Colour {
     match health {
         Health::Healthy => Colour::Green,
         Health::Degraded => Colour::Yellow,

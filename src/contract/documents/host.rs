@@ -42,10 +42,19 @@ pub struct HostInventory {
     pub operating_system: String,
     /// The processor architecture, for example `x86_64`.
     pub architecture: String,
+    /// Its name in the network.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
     /// The address that services on the host are reached at.
     pub address: String,
     /// The version of pgmoor.
     pub pgmoor_version: String,
+    /// The PostgreSQL versions that it can run now: their image is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub postgres_versions: Vec<String>,
+    /// The images of the catalogue, and whether the host has them; empty until Docker has told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageState>,
     /// Docker on the host, when it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerState>,
@@ -59,6 +68,19 @@ pub struct HostInventory {
     /// Deleted databases whose data is in its trash.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub trash: BTreeMap<DatabaseId, Trash>,
+}
+
+/// An image of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ImageState {
+    /// What runs in it: `postgres` or `etcd`.
+    pub component: String,
+    /// Its version.
+    pub version: String,
+    /// The image.
+    pub image: String,
+    /// Whether the host has it. One that is missing is pulled when it is needed, where a registry answers.
+    pub present: bool,
 }
 
 /// Docker on a host.

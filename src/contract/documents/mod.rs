@@ -23,7 +23,7 @@ pub use decision::{DecisionDoc, HeldStep};
 pub use event::{Event, EventData, EventType, SPEC_VERSION};
 pub use health::HealthDoc;
 pub use history::{AcceptedBy, HistoryDoc, PastPlan, PastSpec, PastStep, SpecDiff, Trash};
-pub use host::{DockerState, HostInventory, HostStatus};
+pub use host::{DockerState, HostInventory, HostStatus, ImageState};
 pub use instance::{InstanceState, Role};
 pub use join::{HostAdmission, HostJoin};
 pub use plan::{

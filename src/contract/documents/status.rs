@@ -157,6 +157,8 @@ pub enum ConditionType {
     DeletionHeld,
     /// A node has replicas, and still nobody takes over by itself when its primary's host is lost.
     NoAutomaticFailover,
+    /// The spec names a host that was removed from the fleet: the database goes on without its instances there.
+    HostRemoved,
     /// A script of the spec ran with other statements than it has now. It runs once, so the new ones are not run.
     ScriptChanged,
 }

@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub host: &'a HostId,
     /// All hosts of the fleet; none: they are not known now, so nothing is said of a host that a spec names.
     pub known_hosts: Option<&'a BTreeSet<HostId>>,
+    /// Those of them that get no new instances; none: not known either.
+    pub drained_hosts: Option<&'a BTreeSet<HostId>>,
     /// The spec that is applied now; of a deleted database whose data is in the trash: the last one before.
     pub previous: Option<&'a AcceptedSpec>,
     /// Ports that *other* databases have on each host, fixed and chosen ones.

@@ -3,7 +3,7 @@
 //! Invariant: who leaves is told by the record alone, so it is the same after a crash and under another leader: it keeps
 //! the etcd password of every instance until nothing of the instance is left.
 
-use super::{Inputs, described};
+use super::{Inputs, described, remaining};
 use crate::domain::{Error, FleetOptions, Hosts};
 use crate::model::{AcceptedSpec, Catalogue, FleetRecord, Graph, HostId, InstanceId, Record};
 
@@ -21,11 +21,12 @@ pub fn leaving(
     catalogue: &Catalogue,
     options: &FleetOptions,
 ) -> Result<Graph, Error> {
-    let from = left_hosts(spec, record, hosts);
-    if spec.deleted || record.tombstone.is_some() || from.is_empty() {
+    let (spec, hosts) = (remaining(spec, fleet), hosts.of(fleet));
+    let from = left_hosts(&spec, record, &hosts);
+    if spec.deleted || record.tombstone.is_some() || from.is_empty() || spec.nodes.iter().any(|n| n.hosts.is_empty()) {
         return Ok(Graph::default());
     }
-    described(Inputs { spec, record, fleet, hosts, catalogue, options }, &from)
+    described(Inputs { spec: &spec, record, fleet, hosts: &hosts, catalogue, options }, &from)
 }
 
 /// The record without the instances that have left: nothing of them is there any more. The revision grows by one if

@@ -18,10 +18,11 @@ mod service;
 pub use leave::{leaving, released};
 pub use mint::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::describe::{self, Draft, Drafts, file};
-use super::{Error, FleetOptions, HostFacts, Hosts, Owner, credentials, layout};
+use super::{Error, FleetOptions, HostFacts, Hosts, Owner, credentials, is_removed, layout};
 use crate::model::spec::NodeSpec;
 use crate::model::{
     AcceptedSpec, Attributes, Catalogue, Executor, FleetRecord, Graph, HostId, InstanceId, Kind, Member, NodeName,
@@ -72,7 +73,24 @@ pub fn graph(
     if spec.deleted || record.tombstone.is_some() {
         return buried(record);
     }
-    described(Inputs { spec, record, fleet, hosts, catalogue, options }, &[])
+    let spec = remaining(spec, fleet);
+    if spec.nodes.iter().any(|node| node.hosts.is_empty()) {
+        // Nobody has any of it: what is left in the Swarm and in etcd is of no use.
+        return buried(record);
+    }
+    described(Inputs { spec: &spec, record, fleet, hosts, catalogue, options }, &[])
+}
+
+/// The spec without the hosts that were removed from the fleet.
+pub(super) fn remaining<'a>(spec: &'a AcceptedSpec, fleet: &FleetRecord) -> Cow<'a, AcceptedSpec> {
+    if !spec.nodes.iter().flat_map(|node| &node.hosts).any(|host| is_removed(fleet, host)) {
+        return Cow::Borrowed(spec);
+    }
+    let mut spec = spec.clone();
+    for node in &mut spec.nodes {
+        node.hosts.retain(|host| !is_removed(fleet, host));
+    }
+    Cow::Owned(spec)
 }
 
 /// The resources of a database, those of instances that leave these hosts among them.
@@ -98,7 +116,8 @@ fn described(inputs: Inputs<'_>, leaving: &[HostId]) -> Result<Graph, Error> {
         let facts = inputs.facts(&node.name, host)?;
         let instance = InstanceId::derive(&spec.id, &node.name, host);
         let place = Place { node, instance: &instance, facts, leaves: at >= node.hosts.len() };
-        drafts.part_of(Some(Member { node: node.name.clone(), place: at, instance: instance.clone() }));
+        let drained = inputs.fleet.hosts.contains_key(host);
+        drafts.part_of(Some(Member { node: node.name.clone(), place: at, instance: instance.clone(), drained }));
         let ready = instance::describe(&mut drafts, inputs, place, &shared)?;
         if !place.leaves {
             instances.push(ready);

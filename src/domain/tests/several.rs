@@ -6,7 +6,9 @@ use crate::domain::database::graph as describe;
 use crate::domain::fixture::{content, facts, fleet_record, full, minted, only, the_catalogue};
 use crate::domain::{FleetOptions, HostFacts, Hosts, credentials, patroni};
 use crate::model::resource::SynchronousMode;
-use crate::model::{AcceptedSpec, Attributes, Dependency, Executor, Graph, HostId, InstanceId, Kind, ResourceId};
+use crate::model::{
+    AcceptedSpec, Attributes, Dependency, Executor, Graph, HostId, HostStanding, InstanceId, Kind, ResourceId,
+};
 
 fn host(number: u8) -> HostFacts {
     HostFacts {
@@ -38,6 +40,39 @@ fn graph(spec: &AcceptedSpec) -> Graph {
 fn instance(number: u8) -> InstanceId {
     let spec = spec();
     InstanceId::derive(&spec.id, &spec.nodes[0].name, &host(number).host)
+}
+
+/// The graph while hosts stand so.
+fn standing(standings: &[(u8, HostStanding)]) -> Graph {
+    let mut fleet = fleet_record();
+    fleet.hosts = standings.iter().map(|(number, standing)| (host(*number).host, *standing)).collect();
+    let (spec, options) = (spec(), FleetOptions::default());
+    describe(&spec, &minted(&spec), &fleet, &hosts(), &the_catalogue(), &options).unwrap()
+}
+
+#[test]
+fn a_removed_host_has_nothing_and_the_others_go_on() {
+    let instances = |graph: &Graph| graph.in_order().filter(|one| one.id.kind == Kind::Instance).count();
+    let without = standing(&[(2, HostStanding::Removed)]);
+    assert_eq!(instances(&without), 2);
+    let at_two = Executor::Host(host(2).host);
+    assert!(without.in_order().all(|one| one.executor != at_two), "nobody waits for it");
+    let credentials = content(&without, "credentials/host-1/shop.json");
+    assert!(!credentials.contains("192.0.2.2") && credentials.contains("192.0.2.3"), "nobody is sent there");
+    let nothing = standing(&[1, 2, 3].map(|number| (number, HostStanding::Removed)));
+    assert!(nothing.in_order().all(|one| one.id.kind == Kind::Record));
+}
+
+#[test]
+fn a_drained_host_keeps_its_instance_which_is_to_be_no_primary() {
+    let drained = standing(&[(2, HostStanding::Drained)]);
+    let plain = standing(&[]);
+    for one in drained.in_order() {
+        assert_eq!(drained.digest(&one.id), plain.digest(&one.id), "nothing is changed: {}", one.id);
+        if let Some(member) = &one.member {
+            assert_eq!(member.drained, member.instance == instance(2));
+        }
+    }
 }
 
 #[test]

@@ -139,6 +139,18 @@ impl Swarm for World {
         self.call(System::Swarm, "swarm.remove_config", about, |state| state.remove_config(id)).await
     }
 
+    async fn remove_node(&self, node: &str) -> Result<()> {
+        let about = format!("remove node {node}");
+        self.call(System::Swarm, "swarm.remove_node", about, |state| {
+            if node == state.options.swarm_node {
+                return Err(Refusal::failed("node is a member of the raft cluster and cannot remove itself"));
+            }
+            state.count("remove node", node);
+            Ok(())
+        })
+        .await
+    }
+
     async fn containers(&self, selector: &Labels) -> Result<Vec<ContainerSeen>> {
         self.call(System::Swarm, "swarm.containers", "list containers".to_owned(), |state| {
             let containers =

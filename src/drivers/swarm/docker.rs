@@ -387,6 +387,10 @@ impl Swarm for Docker {
             .await
     }
 
+    async fn remove_node(&self, node: &str) -> Result<()> {
+        raft::remove_node(&self.connection, node).await
+    }
+
     async fn containers(&self, selector: &Labels) -> Result<Vec<ContainerSeen>> {
         let containers = self.inspect_containers("list containers", selector).await?;
         Ok(containers.into_iter().map(seen::container).collect())

@@ -205,6 +205,10 @@ pub trait Swarm: Send + Sync {
     /// Removes a config. `NotFound` when it is gone.
     async fn remove_config(&self, id: &str) -> Result<()>;
 
+    /// Takes a node out of the Swarm, whether it answers or not; one that is a manager is made a worker first, which takes
+    /// a moment: `Unreachable` meanwhile. It may be gone already.
+    async fn remove_node(&self, node: &str) -> Result<()>;
+
     /// Containers of this host, in any state, that carry all these labels.
     async fn containers(&self, selector: &Labels) -> Result<Vec<ContainerSeen>>;
     /// Containers of this host, running or stopping (not yet exited), that have this host path mounted, or one above

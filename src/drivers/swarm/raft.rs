@@ -1,9 +1,10 @@
-//! What Swarm's managers agree on through their Raft: who leads, and the labels of a config under compare-and-set.
+//! What Swarm's managers agree on through their Raft: who leads, who is one of them, and the labels of a config under
+//! compare-and-set.
 
 use std::time::Duration;
 
-use bollard::models::ConfigSpec;
-use bollard::query_parameters::UpdateConfigOptions;
+use bollard::models::{ConfigSpec, NodeSpecRoleEnum};
+use bollard::query_parameters::{DeleteNodeOptions, UpdateConfigOptions, UpdateNodeOptions};
 
 use super::client::{Connection, Missing};
 use super::{ConfigSeen, Labels};
@@ -45,4 +46,38 @@ pub(super) async fn label_config(connection: &Connection, seen: &ConfigSeen, lab
             docker.update_config(&id, spec, UpdateConfigOptions { version }).await
         })
         .await
+}
+
+/// What Docker says of a manager that is on its way to be a worker.
+const STILL_MANAGER: &str = "must be demoted to worker before removal";
+
+/// Takes a node out of the Swarm.
+pub(super) async fn remove_node(connection: &Connection, node: &str) -> Result<()> {
+    let (act, id) = (format!("remove node {node} from the Swarm"), node.to_owned());
+    let seen = connection.call(&act, Missing::NotFound, |docker| async move { docker.inspect_node(&id).await }).await;
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(Error::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let version = seen.version.and_then(|version| version.index).and_then(|index| i64::try_from(index).ok());
+    if let (Some(mut spec), Some(version)) = (seen.spec, version)
+        && spec.role == Some(NodeSpecRoleEnum::MANAGER)
+    {
+        spec.role = Some(NodeSpecRoleEnum::WORKER);
+        let id = node.to_owned();
+        let demoted = connection.call(&act, Missing::NotFound, |docker| async move {
+            docker.update_node(&id, spec, UpdateNodeOptions { version }).await
+        });
+        demoted.await?;
+    }
+    let id = node.to_owned();
+    let removed = connection.call(&act, Missing::NotFound, |docker| async move {
+        docker.delete_node(&id, Some(DeleteNodeOptions { force: true })).await
+    });
+    match removed.await {
+        Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+        Err(Error::Failed { act, why }) if why.contains(STILL_MANAGER) => Err(Error::Unreachable { act, why }),
+        Err(error) => Err(error),
+    }
 }

@@ -1,11 +1,11 @@
-//! Requests about the whole fleet, on `commands/{verb}`: `resume` goes on after a halt.
+//! Requests about the whole fleet, on `commands/{verb}`: `resume` goes on after a halt, others are about a host.
 
-use super::{Arrival, Error, Intake};
-use crate::contract::commands::FleetCommand;
+use super::{Arrival, Error, Intake, hosts};
+use crate::contract::commands::{FleetCommand, HostRemoval, HostRequest};
 use crate::contract::documents::{CommandOutcome, CommandResult, EventType, Time, to_bytes};
 use crate::contract::faults::Fault;
 use crate::contract::topics::{Topic, Verb};
-use crate::model::{Digest, FleetId, Scope};
+use crate::model::{Digest, FleetId, HostStanding, Scope};
 use crate::report;
 use crate::store::{self, OutMessage, Rows as _, Writer};
 
@@ -17,7 +17,7 @@ impl Intake {
         }
         let read = FleetCommand::read(verb, &arrival.payload, arrival.retained);
         let (fleet, now_ms) = (self.fleet.clone(), self.clock.now_ms());
-        let (verb, arrival) = (verb.clone(), arrival.clone());
+        let (verb, arrival, here) = (verb.clone(), arrival.clone(), self.host.clone());
         let write = self.store.write(move |writer| {
             if let Some(correlation) = &arrival.correlation {
                 let key = format!("/{}/{}", verb.as_str(), Digest::of_bytes(correlation));
@@ -25,17 +25,26 @@ impl Intake {
                     return Ok(());
                 }
             }
-            let faults = match &read {
+            let reply = match &read {
                 Ok(FleetCommand::Resume) => {
                     resume(writer, &fleet, now_ms)?;
-                    Vec::new()
+                    Ok(None)
                 }
-                Err(faults) => faults.clone(),
+                Ok(FleetCommand::Drain(HostRequest { host })) => {
+                    hosts::wish(writer, &here, (host, Some(HostStanding::Drained), false))?.map(Some)
+                }
+                Ok(FleetCommand::Use(HostRequest { host })) => {
+                    hosts::wish(writer, &here, (host, None, false))?.map(Some)
+                }
+                Ok(FleetCommand::Remove(HostRemoval { host, force })) => {
+                    hosts::wish(writer, &here, (host, Some(HostStanding::Removed), *force))?.map(Some)
+                }
+                Err(faults) => Err(faults.clone()),
             };
-            answers(&fleet, &verb, &arrival, faults, now_ms).iter().try_for_each(|message| writer.enqueue(message))
+            answers(&fleet, &verb, &arrival, reply, now_ms).iter().try_for_each(|message| writer.enqueue(message))
         });
         write.await?;
-        // The loop looks at the halt whenever it wakes.
+        // The loop looks at the halt whenever it wakes, and the fleet's pass at what is wanted of hosts.
         self.bell.ring(Scope::Fleet);
         Ok(())
     }
@@ -55,16 +64,26 @@ fn resume(writer: &mut Writer<'_>, fleet: &FleetId, now_ms: i64) -> store::Resul
     writer.put_halt(&halt)
 }
 
-fn answers(fleet: &FleetId, verb: &Verb, arrival: &Arrival, faults: Vec<Fault>, now_ms: i64) -> Vec<OutMessage> {
+fn answers(
+    fleet: &FleetId,
+    verb: &Verb,
+    arrival: &Arrival,
+    reply: Result<Option<String>, Vec<Fault>>,
+    now_ms: i64,
+) -> Vec<OutMessage> {
+    let (result, message, faults) = match reply {
+        Ok(message) => (CommandOutcome::Accepted, message, Vec::new()),
+        Err(faults) => (CommandOutcome::Rejected, None, faults),
+    };
     let answer = CommandResult {
         database: None,
         verb: verb.as_str().to_owned(),
         request: Digest::of_bytes(&arrival.payload),
         correlation_id: arrival.correlation.clone().and_then(|bytes| String::from_utf8(bytes).ok()),
-        result: if faults.is_empty() { CommandOutcome::Accepted } else { CommandOutcome::Rejected },
+        result,
         faults,
         plan: None,
-        message: None,
+        message,
         spec: None,
         history: None,
         diff: None,

@@ -10,6 +10,7 @@ mod again;
 mod apply;
 mod fleet;
 mod history;
+mod hosts;
 mod preview;
 mod trash;
 

@@ -91,7 +91,7 @@ impl Wish {
         ]
         .map(|one| {
             let node = NodeName::parse("n1").unwrap();
-            Resource { member: Some(Member { node, place, instance: instance(host) }), ..one }
+            Resource { member: Some(Member { node, place, instance: instance(host), drained: false }), ..one }
         })
     }
 
@@ -239,6 +239,28 @@ fn who_leaves_goes_when_the_others_are_there() {
     assert_eq!(journey(&plan), ["h2", "switchover h1", "remove h1"]);
     let plan = THREE.settled().wish(Graph::default()).plan();
     assert_eq!(journey(&plan), ["remove all h1 h2 h3"], "a database that goes hands nothing over");
+}
+
+#[test]
+fn a_primary_on_a_host_that_is_to_be_left_hands_its_role_over_and_stays() {
+    let drained = |graph: Graph, hosts: &[usize]| {
+        let mark = |one: &Resource| {
+            let drained = hosts.iter().any(|host| one.id.name == name(*host));
+            let member = one.member.clone().map(|member| Member { drained, ..member });
+            Resource { member, ..one.clone() }
+        };
+        Graph::new(graph.in_order().map(mark)).unwrap()
+    };
+    let plan = THREE.settled().wish(drained(THREE.graph(), &[1])).plan();
+    assert_eq!(journey(&plan), ["switchover h1"]);
+    let plan = THREE.settled().wish(drained(THREE.graph(), &[1, 2])).plan();
+    assert_eq!(plan.stages[0].steps[0].candidates, [ready(3)].into(), "the other one is to be left too");
+    let elsewhere = led_by(THREE.settled(), &[1, 2, 3], 2, &[]).wish(drained(THREE.graph(), &[1]));
+    assert_eq!(journey(&elsewhere.plan()), Vec::<String>::new(), "a replica may stay");
+    let all = THREE.settled().wish(drained(THREE.graph(), &[1, 2, 3]));
+    assert_eq!(journey(&all.plan()), Vec::<String>::new(), "there is nowhere to go");
+    let behind = led_by(THREE.settled(), &[1, 2, 3], 1, &[(2, None), (3, None)]).wish(drained(THREE.graph(), &[1]));
+    assert_eq!(journey(&behind.plan()), Vec::<String>::new(), "nobody can take it now");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use super::site::Site;
 use crate::domain::layout;
 use crate::drivers::fake::{CallSeen, Fate, Fates, Mishap, System};
 use crate::model::{HostId, HostStanding, Scope};
-use crate::world::record;
+use crate::store::Rows as _;
+use crate::world::{record, roster};
 
 fn host(number: u8) -> HostId {
     HostId::parse(&format!("host-{number}")).unwrap()
@@ -39,16 +40,13 @@ impl Site {
         by_record
     }
 
-    /// A host stands otherwise from now on, as a command would have it.
+    /// A host stands otherwise from now on, as a command asks for.
     async fn stands(&self, number: u8, standing: Option<HostStanding>) {
-        let mut record = self.shared.world.record.get().as_ref().clone();
-        record.revision += 1;
-        match standing {
-            Some(standing) => record.hosts.insert(host(number), standing),
-            None => record.hosts.remove(&host(number)),
-        };
-        self.shared.world.record.set(record);
+        let wishes = [(host(number), standing)].into();
+        self.shared.store.write(move |writer| writer.put_host_wishes(&wishes)).await.unwrap();
         self.settle(&Scope::Fleet).await;
+        assert!(self.shared.store.read(|reader| reader.host_wishes()).unwrap().is_empty());
+        assert_eq!(self.shared.world.record.get().hosts.get(&host(number)).copied(), standing);
     }
 
     /// The directories of etcd's data on another host.
@@ -120,8 +118,17 @@ async fn a_silent_host_holds_up_nothing_and_is_replaced_once_it_is_removed() {
     site.others.silent.lock().unwrap().insert(host(2));
     site.settle(&Scope::Fleet).await;
     assert_eq!(site.members().await, hosts(&[1, 2, 3]), "it may come back");
+    let world = &site.shared.world;
+    for facts in world.hosts.iter() {
+        roster::announce(&site.fake, &world.fleet, facts).await.unwrap();
+    }
     site.stands(2, Some(HostStanding::Removed)).await;
     assert_eq!(site.members().await, hosts(&[1, 3, 4]));
+    let left = roster::read(&site.fake, &world.fleet).await.unwrap();
+    assert_eq!(left.iter().map(|facts| facts.host.clone()).collect::<BTreeSet<_>>(), hosts(&[1, 3, 4]));
+    let calls = site.fake.take_calls();
+    let removed: Vec<_> = calls.iter().filter(|call| call.name == "swarm.remove_node").collect();
+    assert!(removed.len() == 1 && removed[0].act.contains("node2"), "{removed:?}");
 }
 
 /// Each call that changes something gets through, and its answer is lost, or it does not get through, once.

@@ -101,6 +101,7 @@ impl Site {
             key: Arc::new(key),
             hosts: Hosts::from(facts.clone()),
             facts,
+            catalogue: Arc::new(catalogue::embedded().unwrap()),
             record: Current::new(record),
             etcd_client_port: options.etcd_client_port,
             clock,

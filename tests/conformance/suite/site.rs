@@ -245,6 +245,7 @@ impl<'a, B: Bench> Site<'a, B> {
             catalogue: &catalogue,
             host: &self.facts.host,
             known_hosts: None,
+            drained_hosts: None,
             previous: None,
             ports_in_use: &BTreeMap::new(),
             data_dir: &self.facts.data_dir,

@@ -1,10 +1,13 @@
 //! What the contract knows and this build does not act on. Read from the document itself, so that a part whose form
 //! is wrong is named here too.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::Check;
 use crate::contract::faults::{Code, pointer};
+use crate::model::HostId;
 
 const OF_DATABASE: [(&str, &str); 5] = [
     ("services", "services beside a database are"),
@@ -49,14 +52,23 @@ fn unknown_hosts(check: &mut Check<'_>, node: &Value, place: &str) {
     let Some(known) = check.context.known_hosts else { return };
     let hosts = node.get("host_ids").and_then(Value::as_array).into_iter().flatten();
     for (index, host) in hosts.enumerate() {
-        let Some(host) = host.as_str().filter(|host| !known.iter().any(|known| known.as_str() == *host)) else {
-            continue;
-        };
-        let names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
-        let hint = format!("hosts of the fleet: {}", names.join(", "));
+        let Some(host) = host.as_str() else { continue };
         let place = format!("{place}/host_ids/{index}");
-        check.add_with_hint(Code::UnknownHost, place, format!("the fleet has no host \"{host}\""), hint);
+        let names = |hosts: &BTreeSet<HostId>| hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if !known.iter().any(|known| known.as_str() == host) {
+            let hint = format!("hosts of the fleet: {}", names(known));
+            check.add_with_hint(Code::UnknownHost, place, format!("the fleet has no host \"{host}\""), hint);
+        } else if is_drained(check, host) {
+            check.add(Code::HostDrained, place, format!("host \"{host}\" is to be left: it gets no new instances"));
+        }
     }
+}
+
+/// Whether a host gets nothing new, and the spec that is applied now does not name it already.
+fn is_drained(check: &Check<'_>, host: &str) -> bool {
+    let is_it = |one: &HostId| one.as_str() == host;
+    let before = check.context.previous.is_some_and(|spec| spec.nodes.iter().any(|node| node.hosts.iter().any(is_it)));
+    !before && check.context.drained_hosts.is_some_and(|drained| drained.iter().any(is_it))
 }
 
 fn add(check: &mut Check<'_>, pointer: String, what: &str) {
