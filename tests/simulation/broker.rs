@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::acks::Acks;
 use crate::dice::Dice;
-use crate::guarded::Guarded;
+use crate::guarded::{FOREIGN, Guarded};
 use crate::planted::Plant;
 use crate::showing::Showing;
 use crate::trace::Trace;
@@ -60,6 +60,8 @@ struct State {
     /// What the daemon published, all of it.
     said: Vec<(String, Vec<u8>)>,
     will: Option<(String, Vec<u8>)>,
+    /// Who hears what is written on the daemon's own topics.
+    guarded: Option<Guarded>,
 }
 
 #[derive(Clone)]
@@ -118,6 +120,15 @@ impl Broker {
         }
         drop(state);
         self.wake.notify_waiters();
+    }
+
+    /// Somebody else writes on a topic of the daemon's, retained.
+    pub(crate) fn meddle(&self, topic: &str) {
+        let mut state = self.state();
+        state.retained.insert(topic.to_owned(), FOREIGN.to_vec());
+        if let Some(guarded) = state.guarded.as_ref().filter(|_| state.connected.is_some()) {
+            guarded.written(topic);
+        }
     }
 
     /// What is retained on a topic.
@@ -295,7 +306,8 @@ impl Link {
                 state.session.iter_mut().for_each(|session| session.rotate_right(usize::from(!session.is_empty())));
             }
         }
-        self.guarded.replay(state.retained.keys());
+        self.guarded.replay(state.retained.iter());
+        state.guarded = Some(self.guarded.clone());
         drop(state);
         broker.trace.say(format!("link {epoch} is up, session present: {session_present}"));
         let connected = LinkState::Connected { epoch, session_present };

@@ -8,6 +8,7 @@ use pgmoor::drivers::fake::{ClusterLook, Look, Violation};
 use pgmoor::model::{Digest, Health};
 use serde::de::DeserializeOwned;
 
+use crate::guarded::FOREIGN;
 use crate::site::Site;
 use crate::words::{Wish, Word};
 
@@ -234,7 +235,8 @@ fn gone(site: &Site, look: &Look, database: &str, wish: &Wish) -> Option<String>
     }
     let prefix = site.topic(&format!("databases/{database}/"));
     let topics = site.broker.topics();
-    let left = topics.iter().find(|topic| topic.starts_with(&prefix) && !topic.ends_with("/spec"));
+    let ours = |topic: &str| site.broker.retained(topic).is_some_and(|payload| payload != FOREIGN);
+    let left = topics.iter().find(|topic| topic.starts_with(&prefix) && !topic.ends_with("/spec") && ours(topic));
     match (left, &wish.word) {
         (None, _) | (_, Some(Word::Bad(_))) => None,
         (Some(topic), _) => no(&format!("{topic} is still retained")),

@@ -16,7 +16,7 @@ use pgmoor::model::service::ServiceAttributes;
 
 use crate::invariants::Invariant;
 use crate::story::Lean;
-use crate::{FIRST, search, story};
+use crate::{FIRST, SOME, search, story};
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +33,15 @@ pub(crate) enum Plant {
     AckBeforeCommit,
     /// An acknowledgement that belongs to an earlier connection is let through to this one.
     StaleEpoch,
+    /// Nobody listens to what others write on our topics.
+    NoGuard,
 }
 
 /// The drivers of a daemon with a mistake.
 pub(crate) fn drivers(world: &World, plant: Plant) -> Drivers {
     let drivers = world.drivers();
     match plant {
-        Plant::None | Plant::ReplayIsNews | Plant::AckBeforeCommit | Plant::StaleEpoch => drivers,
+        Plant::None | Plant::ReplayIsNews | Plant::AckBeforeCommit | Plant::StaleEpoch | Plant::NoGuard => drivers,
         Plant::TimeoutIsAbsence | Plant::NoMountCheck => {
             let swarm = Arc::new(Mistaken { swarm: Arc::clone(&drivers.swarm), plant });
             Drivers { swarm, ..drivers }
@@ -190,4 +192,16 @@ fn an_acknowledgement_before_the_commit_is_found() {
 #[test]
 fn an_acknowledgement_of_a_stale_epoch_is_found() {
     found_by(Plant::StaleEpoch, Lean::Line, &[Invariant::AckedIsDurable], 100);
+}
+
+#[test]
+fn foreign_writes_that_nobody_hears_are_found() {
+    found_by(Plant::NoGuard, Lean::Meddler, &[Invariant::Converges], 100);
+}
+
+#[test]
+fn what_others_write_on_our_topics_is_restored() {
+    let failed = search(0..40, (Plant::None, Lean::Meddler), SOME, |_, outcome| !outcome.breaches.is_empty());
+    let failed: Vec<_> = failed.iter().map(|(seed, outcome)| (seed, &outcome.breaches)).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -251,7 +251,7 @@ impl Site {
         let acks = Acks::new(base.fleet.clone(), self.disk.clone(), self.breaches.clone());
         let (sender, deliveries) = mpsc::channel(256);
         let mut supervisor = Supervisor::new(supervisor::Options::default(), base.clock.clone(), base.random.clone());
-        let guarded = Guarded::start(&mut supervisor, &base.fleet, &base.store, &base.clock);
+        let guarded = Guarded::start(&mut supervisor, self.plant, (&base.fleet, &base.store, &base.clock));
         let link = Link::new(self.broker.clone(), will, acks, guarded, self.plant);
         let lines = Lines {
             inward: Arc::new(link.clone()),

@@ -41,6 +41,8 @@ pub(crate) enum Lean {
     Rewind,
     /// A Docker that does not say which containers there are, just when a service is gone and another must be made.
     Silence,
+    /// Somebody else who writes on the daemon's own topics.
+    Meddler,
 }
 
 /// Runs one seed.
@@ -138,6 +140,7 @@ impl Story {
                 Lean::Line => self.broken_line().await,
                 Lean::Rewind => self.rewind().await,
                 Lean::Silence => self.silent_engine().await,
+                Lean::Meddler => self.meddle(),
                 Lean::Nothing => {}
             };
         }

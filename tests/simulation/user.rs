@@ -120,6 +120,16 @@ impl Story {
         self.site.broker.publish(&topic, payload.as_bytes(), false);
     }
 
+    /// Somebody else writes on a topic that is the daemon's own.
+    pub(crate) fn meddle(&mut self) {
+        let below = self.dice.one_of(&["status", "plan", "health"]).copied().unwrap_or("status");
+        let topic = self.site.topic(&format!("databases/{}/{below}", self.database()));
+        if self.site.broker.retained(&topic).is_some() {
+            self.site.trace.say(format!("somebody else writes on {topic}"));
+            self.site.broker.meddle(&topic);
+        }
+    }
+
     /// Writes into one that serves.
     pub(crate) fn write_row(&mut self) {
         let database = self.database();

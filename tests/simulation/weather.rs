@@ -14,7 +14,7 @@ use crate::trace::Trace;
 use crate::words::Words;
 
 /// Calls that change nothing.
-const READS: [&str; 29] = [
+const READS: [&str; 31] = [
     "swarm.engine",
     "swarm.services",
     "swarm.tasks",
@@ -26,6 +26,7 @@ const READS: [&str; 29] = [
     "swarm.containers",
     "swarm.containers_mounting",
     "swarm.image",
+    "swarm.admission",
     "swarm.events",
     "host.directory",
     "host.list",
@@ -38,6 +39,7 @@ const READS: [&str; 29] = [
     "etcd.user",
     "etcd.get",
     "etcd.keys",
+    "etcd.members",
     "patroni.status",
     "postgres.server",
     "postgres.roles",
