@@ -15,6 +15,9 @@ pub(super) fn row_of_record(writer: &mut Writer<'_>, (fleet, now_ms): (&FleetId,
     let heard_another = row.last_seen.as_ref().is_some_and(|heard| *heard != spec.digest);
     row.accepted = Some(spec.clone());
     if !heard_another {
+        // The broker may have been faster than Swarm: it is no news.
+        row.candidate =
+            row.candidate.filter(|candidate| candidate.spec.digest != spec.digest || record.tombstone.is_some());
         row.last_seen = Some(spec.digest.clone());
         row.verdict = Some(Verdict {
             result: VerdictResult::Accepted,

@@ -57,7 +57,9 @@ fn cause(plan: &Plan, outcomes: &BTreeMap<ResourceId, OutcomeRow>, work: &Work) 
         still.max_by_key(|row| row.outcome.attempts).map(|row| told(&row.resource, &row.outcome.error))
     };
     let unseen = || {
-        plan.waiting.iter().find_map(|waiting| match &waiting.on {
+        // What is missing on a host that does not answer keeps no other from anything; its databases say it themselves.
+        let carried = plan.waiting.iter().filter(|waiting| super::members::carries(waiting.resource.kind));
+        carried.into_iter().find_map(|waiting| match &waiting.on {
             WaitsFor::Unknown { why } => Some(told(&waiting.resource, why)),
             WaitsFor::Dependencies { .. }
             | WaitsFor::Dependents { .. }

@@ -96,12 +96,15 @@ impl Pass {
     }
 }
 
+/// Whether the fleet's own services stand on resources of this kind: all else of the fleet is the matter of one host.
+pub(super) fn carries(kind: Kind) -> bool {
+    matches!(kind, Kind::Record | Kind::Service | Kind::EtcdMember | Kind::Etcd)
+}
+
 /// Whether the fleet's own services stand as desired, and nothing is left of what is not: whatever waits besides is on a
 /// host that does not answer.
 fn stands(plan: &Plan, desired: &Graph) -> bool {
-    let carries = |id: &ResourceId| {
-        [Kind::Record, Kind::Service, Kind::EtcdMember, Kind::Etcd].contains(&id.kind) || !desired.contains(id)
-    };
+    let carries = |id: &ResourceId| carries(id.kind) || !desired.contains(id);
     let steps = plan.stages.iter().flat_map(|stage| &stage.steps).map(|step| &step.resource);
     let waiting = plan.waiting.iter().map(|waiting| &waiting.resource);
     !steps.chain(waiting).any(carries)

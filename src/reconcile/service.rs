@@ -161,6 +161,7 @@ pub struct Inputs {
 /// told to wait for them.
 const FLEET_LOOK: Duration = Duration::from_secs(1);
 const FLEET_GRACE: Duration = Duration::from_secs(2);
+const FLEET_GRACE_OF_MANY: Duration = Duration::from_secs(30);
 
 /// What was last told of all databases that wait for the fleet, and when.
 #[derive(Debug)]
@@ -277,6 +278,8 @@ impl Reconciler {
         let pause = match &told.found {
             Some(before) if *before == found => shared.options.tick,
             Some(_) => Duration::ZERO,
+            // Who has just come to lead may have to wait first for the answers of hosts that went away.
+            None if shared.world.hosts.iter().count() > 1 => FLEET_GRACE_OF_MANY,
             None => FLEET_GRACE,
         };
         if now.saturating_sub(told.at) < pause {

@@ -153,7 +153,7 @@ fn ready(input: &Input<'_>, state: State, cause: Option<&Found>) -> Draft {
             draft(false, "ApprovalNeeded", "the plan waits for a person's approval".to_owned())
         }
         (
-            State::Creating | State::Modifying | State::Deleting | State::Stalled | State::Failed,
+            State::Creating | State::Modifying | State::Deleting | State::Degraded | State::Stalled | State::Failed,
             None,
             Phase::Nothing | Phase::Planned { .. },
         ) => draft(false, "InProgress", longest(input)),

@@ -152,6 +152,7 @@ impl Answer {
             State::Creating => "is being created",
             State::Modifying => "is being changed",
             State::Available => "is available",
+            State::Degraded => "serves without a part of it",
             State::Stalled => "is stalled",
             State::Failed => "has failed, and is tried again",
             State::Deleting => "is being deleted",

@@ -8,10 +8,10 @@ use super::conditions::{self, Found};
 use super::hands_off;
 use super::work::{Failure, Work};
 use crate::contract::documents::{
-    Connection, InstanceSummary, ObservedSpec, State, Status, Time, Verdict, VerdictResult,
+    Connection, InstanceSummary, ObservedSpec, Role, State, Status, Time, Verdict, VerdictResult,
 };
-use crate::model::{AcceptedSpec, DatabaseId, Record, ResourceId};
-use crate::plan::{Action, Held, Overdue, Plan};
+use crate::model::{AcceptedSpec, DatabaseId, Health, Record, ResourceId};
+use crate::plan::{Action, Held, Overdue, Plan, WaitsFor};
 
 /// Failures in a row after which a step is told as failed; below that it is told as in progress. Three attempts with
 /// back-off take several seconds, which a restart of Docker or of Postgres fits into.
@@ -107,7 +107,7 @@ pub fn status(input: Input<'_>) -> Status {
     let state = state(&input);
     let conditions = conditions::all(&input, state);
     let buried = input.buried();
-    let serves = state == State::Available || ever_served(input.before);
+    let serves = matches!(state, State::Available | State::Degraded) || ever_served(input.before);
     let last = input.before.filter(|before| before.epoch == input.epoch).map_or(0, |before| before.seq);
     Status {
         database: input.database.clone(),
@@ -164,7 +164,7 @@ pub fn unseen(input: &Unseen<'_>) -> Status {
         .is_some_and(|since| input.now.ms().saturating_sub(since.ms()) >= input.wait_ms);
     let state = match said {
         State::Rejected if !input.recorded => first,
-        State::Available | State::Rejected | State::Deleted => said,
+        State::Available | State::Degraded | State::Rejected | State::Deleted => said,
         State::Pending | State::Creating | State::Modifying | State::Stalled | State::Failed | State::Deleting
             if waits_too_long =>
         {
@@ -209,6 +209,9 @@ fn state(input: &Input<'_>) -> State {
     if plan.is_settled() && input.late.is_empty() {
         return if input.buried() { State::Deleted } else { State::Available };
     }
+    if plan.is_empty() && serves_without(input, plan) {
+        return State::Degraded;
+    }
     let is_late = |resource: &ResourceId| input.late.iter().any(|late| late.resource.as_ref() == Some(resource));
     if failures.iter().any(|failure| failure.attempts >= FAILED_AFTER && !is_late(&failure.resource)) {
         return State::Failed;
@@ -224,6 +227,18 @@ fn state(input: &Input<'_>) -> State {
     } else {
         State::Creating
     }
+}
+
+/// Whether the database serves although something of it cannot be seen: each of its nodes has a primary that is well.
+fn serves_without(input: &Input<'_>, plan: &Plan) -> bool {
+    let Some(spec) = input.spec.filter(|_| !input.buried()) else { return false };
+    let waits_for_host = plan.waiting.iter().any(|waiting| matches!(waiting.on, WaitsFor::Unknown { .. }));
+    let is_primary = |one: &InstanceSummary| one.role == Some(Role::Primary) && one.health == Health::Healthy;
+    waits_for_host
+        && spec
+            .nodes
+            .iter()
+            .all(|node| input.instances.iter().any(|instance| instance.node == node.name && is_primary(instance)))
 }
 
 fn before_the_first_spec(input: &Input<'_>) -> State {

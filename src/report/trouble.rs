@@ -121,6 +121,13 @@ const KNOWN: &[Known] = &[
         thing: None,
     },
     Known {
+        words: &["ask host "],
+        reason: "HostUnreachable",
+        hint: "bring host {} back: its power, its network, its Docker, and pgmoor there (`systemctl status pgmoor`); if it is \
+               gone for good, `pgmoor host remove --force`",
+        thing: Some(("ask host ", "that is named")),
+    },
+    Known {
         words: &["does not have a leader", "context deadline exceeded", "code = Unavailable"],
         reason: "SwarmHasNoLeader",
         hint: "bring back a majority of the Swarm's managers (`docker node ls`); databases go on meanwhile",
@@ -224,6 +231,7 @@ mod tests {
             "SubnetsExhausted",
             "--default-addr-pool",
         ),
+        ("ask host h1: no answer: no answer within 2 s: it does not answer", "HostUnreachable", "bring host h1 back"),
         ("rpc error: code = Unknown desc = The swarm does not have a leader.", "SwarmHasNoLeader", "managers"),
     ];
 

@@ -8,8 +8,10 @@ mod crash;
 #[path = "../support/daemon.rs"]
 mod daemon;
 mod down;
+mod fleet;
 mod lease;
 mod partition;
+mod site;
 mod swarm;
 #[path = "../support/testbed.rs"]
 mod testbed;

@@ -257,6 +257,7 @@ fn state_word(state: State) -> &'static str {
         State::Creating => "creating",
         State::Modifying => "modifying",
         State::Available => "available",
+        State::Degraded => "degraded",
         State::Stalled => "stalled",
         State::Failed => "failed",
         State::Deleting => "deleting",
@@ -277,7 +278,9 @@ pub(super) fn health(health: Health) -> &'static str {
 fn colour_of_state(state: State) -> Colour {
     match state {
         State::Available => Colour::Green,
-        State::Pending | State::Creating | State::Modifying | State::Deleting | State::Stalled => Colour::Yellow,
+        State::Pending | State::Creating | State::Modifying | State::Deleting | State::Degraded | State::Stalled => {
+            Colour::Yellow
+        }
         State::Failed | State::Rejected => Colour::Red,
         State::Deleted => Colour::Grey,
     }

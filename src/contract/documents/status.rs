@@ -51,6 +51,9 @@ pub enum State {
     /// It is as the observed spec asks; or, with `reconcile` at `observe`, it was, and the condition `Drifted` says how
     /// it differs.
     Available,
+    /// It serves, each node by its primary, and instances of it are on hosts that do not answer: the condition `Waiting`
+    /// says which. Nothing else is left to do.
+    Degraded,
     /// A deadline has passed: the condition `Stalled` says what it waits for. It goes on when that comes.
     Stalled,
     /// A step failed for good until something changes: the condition `Ready` says which.
