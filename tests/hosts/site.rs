@@ -142,11 +142,11 @@ impl Site {
         self.bed.hosts().iter().find(|host| primary["host"] == host.name.as_str())
     }
 
-    /// Waits until etcd runs on three hosts, so that any one of them may be lost.
+    /// Waits until etcd runs on three hosts and all of the database knows of it, so that any one of them may be lost.
     pub(crate) fn has_quorum_to_spare(&self, database: &str) {
         until("etcd runs on three hosts", || {
-            let status = self.status(database).to_string();
-            !status.is_empty() && !status.contains("NoAutomaticFailover")
+            let status = self.status(database);
+            status["state"] == "available" && !status.to_string().contains("NoAutomaticFailover")
         });
     }
 }
