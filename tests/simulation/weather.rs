@@ -105,8 +105,10 @@ impl Fates for Ruler {
             self.stormy(system, call.name, reads)
         };
         if !reads {
-            // A purge comes when its time has come, however quiet it is.
-            let purges = call.act.contains("/trash/") || call.name == "swarm.remove_config";
+            // A purge comes when its time has come, however quiet it is, and the leader renews its lease before it.
+            let purges = call.act.contains("/trash/")
+                || call.name == "swarm.remove_config"
+                || call.name == "swarm.label_config" && call.act.contains("pgmoor.lease.");
             self.weather.changes.fetch_add(u64::from(!purges), Ordering::SeqCst);
             let mishap = fate.mishap.map(|mishap| format!(" ({mishap:?})")).unwrap_or_default();
             self.trace.say(format!("call {}: {}{mishap}", call.name, call.act));
