@@ -74,6 +74,10 @@ impl Swarm for Mistaken {
         self.swarm.admission().await
     }
 
+    async fn remove_node(&self, id: &str) -> Result<()> {
+        self.swarm.remove_node(id).await
+    }
+
     async fn services(&self, selector: &Labels) -> Result<Vec<ServiceSeen>> {
         self.misread(self.swarm.services(selector).await)
     }
