@@ -104,7 +104,8 @@ impl Intake {
         }
     }
 
-    /// What a spec is judged against; `hosts` is what is known of them, if they count.
+    /// What a spec is judged against. Which hosts there are is the reconciler's to say: it looks again while a spec waits
+    /// for one that is about to join.
     fn context<'a>(
         &'a self,
         hosts: Option<&'a FleetHosts>,
@@ -114,7 +115,7 @@ impl Intake {
         Context {
             catalogue: &self.catalogue,
             host: hosts.map_or(&self.host, |hosts| &hosts.default),
-            known_hosts: hosts.map(|hosts| &hosts.known),
+            known_hosts: None,
             drained_hosts: hosts.map(|hosts| &hosts.drained),
             previous,
             ports_in_use,

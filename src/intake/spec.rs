@@ -5,7 +5,7 @@ use crate::contract::documents::{
     AcceptedBy, ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult,
 };
 use crate::contract::topics::Topic;
-use crate::contract::{self, Context, Fault};
+use crate::contract::{self, Fault};
 use crate::model::record::StoredSpec;
 use crate::model::{AcceptedSpec, DatabaseId, Digest, HostPorts, Record, Scope, Secret};
 use crate::store::{Candidate, ConditionRow, DesiredRow, History as _, Hold, OutMessage, Rows as _};
@@ -119,7 +119,7 @@ impl Intake {
         record: Option<&Record>,
     ) -> Option<AcceptedSpec> {
         let (nobody, hosts) = (HostPorts::new(), self.store.read(|reader| reader.fleet_hosts()).ok().flatten());
-        let context = Context { known_hosts: None, ..self.context(hosts.as_ref(), None, &nobody) };
+        let context = self.context(hosts.as_ref(), None, &nobody);
         let document = stored.document.expose().as_bytes();
         let images = record.map(|record| record.images.clone()).unwrap_or_default();
         let accepted = contract::accept(id, document, &context).ok();
