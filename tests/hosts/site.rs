@@ -58,13 +58,9 @@ impl Site {
     /// Starts pgmoor on a host.
     pub(crate) fn serve(&self, host: &Host) {
         let url = format!("mqtt://{CONTROLLER}:{PORT}");
-        let catalogue = std::env::var("PGMOOR_TEST_CATALOGUE").ok();
-        let mut command = vec![env!("CARGO_BIN_EXE_pgmoor"), "serve", "--fleet", &self.fleet, "--broker-url", &url];
-        command.extend(["--log", "json"]);
-        if let Some(catalogue) = &catalogue {
-            command.extend(["--catalogue", catalogue]);
-        }
-        let running = host.spawn(&command, &self.log(&host.name));
+        let serve =
+            [env!("CARGO_BIN_EXE_pgmoor"), "serve", "--fleet", &self.fleet, "--broker-url", &url, "--log", "json"];
+        let running = host.spawn(&serve, &self.log(&host.name));
         let mut daemons = self.daemons.borrow_mut();
         daemons.retain(|(name, _)| *name != host.name);
         daemons.push((host.name.clone(), running));
