@@ -1,5 +1,5 @@
 //! `pgmoor serve`: builds every room from its options, starts them in order and stops them in reverse. Which rooms there
-//! are depends on the role of the host ([`role`]).
+//! are depends on the role of the host (`role`).
 //!
 //! Architecture invariant: the only place that knows all rooms. The links, the outbox and intake work as soon as there
 //! is a broker; the reconciler and the monitor as soon as there is a Swarm.
