@@ -82,6 +82,8 @@ impl Asker {
         if document.epoch != self.epoch {
             return;
         }
+        // Also one that came too late: the host is not silent.
+        lock(&self.quiet).remove(&from);
         if let Answer::Stale { newest } = &answer {
             self.newest.send_if_modified(|known| {
                 let news = *newest > *known;

@@ -21,7 +21,7 @@ use crate::model::{FleetId, HostId, Scope};
 use crate::runtime::chain::chain;
 use crate::runtime::clock::SharedClock;
 use crate::store::{Rows as _, Store};
-use crate::world::{FLEET_LABEL, RESOURCE_LABEL, SCOPE_LABEL};
+use crate::world::{FLEET_LABEL, RESOURCE_LABEL, SCOPE_LABEL, record};
 
 /// The resource that a used token is.
 const TOKEN_RESOURCE: &str = "join";
@@ -82,7 +82,12 @@ impl Door {
     async fn let_in(&self, host: &HostId, asked: &HostJoin, (from, to): (&str, &str)) -> Result<String, Fault> {
         let unavailable = |error: &(dyn std::error::Error + 'static)| Fault::new(Code::Unavailable, "", chain(error));
         let invalid = |what: &str| Fault::new(Code::TokenInvalid, "/token", what);
-        let record = self.store.read(|reader| reader.fleet_record()).map_err(|error| unavailable(&error))?;
+        let kept = self.store.read(|reader| reader.fleet_record()).map_err(|error| unavailable(&error))?;
+        // Who follows keeps none.
+        let record = match kept {
+            Some(record) => Some(record),
+            None => record::fleet(&*self.swarm, &self.key, &self.fleet).await.map_err(|error| unavailable(&error))?,
+        };
         let Some(record) = record else {
             return Err(Fault::new(Code::Unavailable, "", "the fleet has no authority yet"));
         };

@@ -194,7 +194,11 @@ async fn to_lead(known: &Known, adopted: &watch::Sender<u64>) -> Result<World, E
     if !lead::is_elected(&*known.base.drivers.swarm).await? {
         return Err(Error::Follows);
     }
-    let lease = role::take_up(&known.base).await?;
+    let (swarm, base) = (&*known.base.drivers.swarm, &known.base);
+    if record::fleet(swarm, &base.key, &base.fleet).await?.is_some_and(|record| is_removed(&record, &base.host)) {
+        return Err(Error::Removed(base.host.clone()));
+    }
+    let lease = role::take_up(base).await?;
     let hosts = with_others(known, &facts).await?;
     let record = fleet_record(known, adopted, &facts).await?;
     note_hosts(known, &record, &hosts).await?;

@@ -105,7 +105,7 @@ pub(super) async fn take_up(base: &Base) -> Result<Lease, Error> {
 }
 
 /// Whether the fleet is known to have other hosts.
-fn others(base: &Base) -> Result<bool, store::Error> {
+pub(super) fn others(base: &Base) -> Result<bool, store::Error> {
     let hosts = base.store.read(|reader| reader.fleet_hosts())?;
     Ok(hosts.is_some_and(|hosts| hosts.known.iter().any(|host| *host != base.host)))
 }

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::between::Between;
 use super::bootstrap::{self, Known};
 use super::config::{Settings, default};
-use super::once;
 use super::services::{Base, Leading};
+use super::{once, role};
 use crate::agent::Asker;
 use crate::contract::commands::Question;
 use crate::domain::FleetOptions;
@@ -82,6 +82,8 @@ async fn work(plan: Plan, stop: CancellationToken) -> TaskResult {
         let world = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
+            // This host has left the Swarm, or is no manager any more; another leads.
+            () = until_taken_over(&lead.inbound), if role::others(base)? => None,
             world = bootstrap::until_there(&known, &lead.adopted, reporter, (&waiting, &mut inputs.listener)) => world?,
         };
         let Some(world) = world else {
@@ -176,7 +178,7 @@ async fn until_over(lead: &Lead, world: &World, asker: Option<&Asker>) -> String
         // Nobody else is there; a host that joins changes the world.
         return std::future::pending().await;
     };
-    let (mut newest, mut inbound) = (asker.newest(), lead.inbound.clone());
+    let mut newest = asker.newest();
     let newer = async {
         let heard = newest.wait_for(|newest| *newest > lease.epoch).await.map(|newest| *newest);
         match heard {
@@ -184,15 +186,17 @@ async fn until_over(lead: &Lead, world: &World, asker: Option<&Asker>) -> String
             Err(_gone) => std::future::pending().await,
         }
     };
-    let taken_over = async {
-        if inbound.wait_for(|state| *state == LinkState::TakenOver).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
     tokio::select! {
         biased;
         why = newer => why,
-        () = taken_over => "another host has taken over the fleet's session with the broker".to_owned(),
+        () = until_taken_over(&lead.inbound) => "another host has taken over the fleet's session with the broker".to_owned(),
         why = lead::until_over(lease, &*world.drivers.swarm) => why,
+    }
+}
+
+/// Waits until another host has the fleet's session with the broker; for ever, when the link is gone without it.
+async fn until_taken_over(inbound: &watch::Receiver<LinkState>) {
+    if inbound.clone().wait_for(|state| *state == LinkState::TakenOver).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -1,7 +1,8 @@
 //! What people want of hosts: drained, removed, used again. It goes into the fleet's record, and what follows from it stands
 //! in the graphs of the fleet and of each database; a host that was removed leaves the Swarm and the roster.
 //!
-//! Invariant: a wish is forgotten only once the record that has it is in Swarm.
+//! Invariant: a wish is forgotten only once the record that has it is in Swarm, or another host leads: whoever asked looks
+//! at `pgmoor hosts`.
 
 use super::pass::{Error, Next, Pass};
 use crate::contract::topics::Topic;
@@ -55,6 +56,7 @@ impl Pass {
         let world = &self.shared.world;
         let roster = roster::read(&*world.drivers.swarm, &world.fleet).await?;
         let Some(facts) = roster.get(host) else { return Ok(()) };
+        world.confirm_lead().await?;
         world.drivers.swarm.remove_node(&facts.swarm_node).await?;
         let clear = OutMessage::clear(Topic::HostStatus(host.clone()).to_string(&world.fleet), world.clock.now_ms());
         self.shared.store.write(move |writer| writer.enqueue(&clear)).await?;

@@ -18,7 +18,7 @@ use crate::contract::{self, Context, Fault};
 use crate::domain::database::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
 use crate::drivers;
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, DatabaseId, HostId, HostPorts, Record};
+use crate::model::{AcceptedSpec, DatabaseId, HostId, HostPorts, InstanceId, Record};
 use crate::store::{self, Candidate, ConditionRow, DesiredRow, HistoryRow, Hold, IntentRow, NewSpec, Rows as _};
 
 /// Why a candidate could not be judged now.
@@ -83,7 +83,7 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
     let after = if spec.deleted {
         bury(before, shared.world.now_s(), shared.options.deletion_grace_s)
     } else {
-        let mut choose = Chooser::new(shared, &spec, &taken).await?;
+        let mut choose = Chooser::new(shared, &spec, &before.ports, &taken).await?;
         let accepted = Accepted { spec: &spec, stored: &stored, previous: previous.as_ref() };
         let minted = mint(accepted, before, &mut choose)?;
         choose.ended()?;
@@ -379,16 +379,21 @@ pub(super) struct Chooser<'a> {
 const PORTS_ASKED: usize = 16;
 
 impl<'a> Chooser<'a> {
-    /// Asks each host, to which the spec leaves the choice, for as many free ports as instances may go there.
+    /// Asks each host, to which the spec leaves the choice, for as many free ports as instances without one go there.
     pub(super) async fn new(
         shared: &'a Shared,
         spec: &AcceptedSpec,
+        chosen: &BTreeMap<InstanceId, u16>,
         taken: &BTreeSet<(HostId, u16)>,
     ) -> Result<Self, Error> {
         use crate::model::spec::PortRequest;
         let mut wanted: BTreeMap<&HostId, usize> = BTreeMap::new();
-        for host in spec.nodes.iter().filter(|node| node.port == PortRequest::Chosen).flat_map(|node| &node.hosts) {
-            *wanted.entry(host).or_default() += 1;
+        for node in spec.nodes.iter().filter(|node| node.port == PortRequest::Chosen) {
+            // An instance that has a port keeps it, so its host need not answer.
+            let has = |host: &&HostId| chosen.contains_key(&InstanceId::derive(&spec.id, &node.name, host));
+            for host in node.hosts.iter().filter(|host| !has(host)) {
+                *wanted.entry(host).or_default() += 1;
+            }
         }
         let mut free = BTreeMap::new();
         for (host, wanted) in wanted {

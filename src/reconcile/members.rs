@@ -12,6 +12,7 @@ use crate::domain::{Hosts, fleet};
 use crate::drivers::etcd::EtcdTarget;
 use crate::model::{FleetRecord, Graph, Kind, ResourceId, Scope, Secret};
 use crate::plan::Plan;
+use crate::store::Rows as _;
 use crate::world::record;
 
 impl Pass {
@@ -64,7 +65,8 @@ impl Pass {
     async fn adopt(&self) -> Result<(), Error> {
         let world = &self.shared.world;
         let newest = record::newest_revision(world, &Scope::Fleet).await.unwrap_or_default();
-        if newest <= Some(world.record.get().revision) {
+        let kept = self.shared.store.read(|reader| reader.fleet_record())?.map(|record| record.revision);
+        if newest <= Some(world.record.get().revision).min(kept) {
             return Ok(());
         }
         let found = record::find(&*world.drivers.swarm, &world.key, &world.fleet).await.map_err(Error::Record)?;
@@ -80,6 +82,7 @@ impl Pass {
         let text = serde_json::to_string(&next).map_err(|error| Error::Write(error.to_string()))?;
         tracing::info!(revision = next.revision, members = ?next.etcd_members.keys(), change = ?next.etcd_change, "fleet's record");
         let content = Secret::new(text);
+        shared.world.confirm_lead().await.map_err(Error::Record)?;
         record::put(&shared.world, &Scope::Fleet, next.revision, &content).await.map_err(Error::Record)?;
         self.hold(next).await?;
         Ok(Next::Again)

@@ -152,6 +152,7 @@ impl Pass {
         if let Some(Resource { id, payload: Payload::Content(content), .. }) = own
             && !memory.is_done(desired, id)
         {
+            shared.world.confirm_lead().await.map_err(Error::Record)?;
             let put = crate::world::record::put(&shared.world, &scope, record.revision, content);
             put.await.map_err(Error::Record)?;
             memory.note_done(desired, id);

@@ -149,7 +149,7 @@ async fn graphs(
         let after = database::bury(before, shared.world.now_s(), shared.options.deletion_grace_s);
         return Ok((database::buried(&after)?, old, after));
     }
-    let mut choose = judge::Chooser::new(shared, spec, &BTreeSet::new()).await?;
+    let mut choose = judge::Chooser::new(shared, spec, &before.ports, &BTreeSet::new()).await?;
     let after = database::mint(Accepted { spec, stored, previous }, before, &mut choose)?;
     choose.ended()?;
     Ok((shared.graph(spec, &after)?, Graph::default(), after))

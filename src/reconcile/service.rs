@@ -157,6 +157,9 @@ pub struct Inputs {
     pub questions: mpsc::Receiver<Question>,
 }
 
+/// How long what runs has to end, when the reconciler is stopped; then it is cut off, as by the end of the process.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
 /// How often it is looked whether the fleet's own services run, and how long they have at first before all databases are
 /// told to wait for them.
 const FLEET_LOOK: Duration = Duration::from_secs(1);
@@ -200,7 +203,7 @@ impl Reconciler {
         }
     }
 
-    /// Runs until told to stop; a pass that runs then is cut off. Gives back what it was woken and asked through, for
+    /// Runs until told to stop; a pass that runs then is cut off where it waits, and after some seconds where it works. Gives back what it was woken and asked through, for
     /// another one on another world.
     ///
     /// # Errors
@@ -256,8 +259,15 @@ impl Reconciler {
             }
         }
         answers.shutdown().await;
-        while judging.join_next().await.is_some() {}
-        while passes.join_next().await.is_some() {}
+        let ended = async {
+            while judging.join_next().await.is_some() {}
+            while passes.join_next().await.is_some() {}
+        };
+        // A step on another host, whose line is gone by now, would wait for its deadline.
+        if tokio::time::timeout(END_LIMIT, ended).await.is_err() {
+            judging.shutdown().await;
+            passes.shutdown().await;
+        }
         Ok(Inputs { listener: self.listener, questions: self.questions })
     }
 

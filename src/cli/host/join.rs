@@ -14,9 +14,9 @@ use super::super::link::{Link, nobody_online};
 use super::super::output::plain;
 use super::super::{Context, Error, Exit, Options, Out, render};
 use super::{configuration, key_file};
-use crate::contract::Fault;
 use crate::contract::documents::{HostAdmission, HostJoin, to_bytes};
 use crate::contract::topics::Topic;
+use crate::contract::{Code, Fault};
 use crate::drivers::join::{JoinToken, Knock, Welcome};
 use crate::drivers::seal::FleetKey;
 use crate::drivers::swarm::{Docker, Swarm as _};
@@ -25,6 +25,8 @@ use crate::mqtt::{Message, Subscription};
 
 /// How long an answer may take until the host knocks again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The pause after a host that cannot let anybody in now.
+const PAUSE: Duration = Duration::from_millis(500);
 /// How long Docker may take, once it has joined, until it is a manager.
 const MANAGER_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -109,15 +111,26 @@ async fn knock(
     let reply = Topic::HostAdmission(host.clone()).to_string(&token.fleet);
     let mut answers = link.subscribe(std::slice::from_ref(&reply)).await?;
     let message = Message::new(topic, to_bytes(&document));
+    let mut declined = None;
     let asking = async {
         loop {
             link.publish(&message).await?;
-            if let Ok(answer) = tokio::time::timeout(AGAIN, answer_to(&link, &mut answers, &id)).await {
-                return answer;
+            match tokio::time::timeout(AGAIN, answer_to(&link, &mut answers, &id)).await {
+                // Another host may be able to.
+                Ok(Ok(answer)) if answer.faults.iter().any(|fault| fault.code == Code::Unavailable) => {
+                    declined = Some(answer);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(answer) => return answer,
+                Err(_silence) => {}
             }
         }
     };
-    let Ok(answer) = tokio::time::timeout(limit, asking).await else {
+    let asked = tokio::time::timeout(limit, asking).await;
+    if let (Err(_late), Some(answer)) = (&asked, declined) {
+        return Ok(Err(answer.faults));
+    }
+    let Ok(answer) = asked else {
         let controllers = link.controllers(context).await.unwrap_or_default();
         let controllers = nobody_online(context, link.server(), &controllers)
             .unwrap_or_else(|| format!("is {} the broker of fleet {}?", link.server(), token.fleet));

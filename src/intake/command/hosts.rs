@@ -86,9 +86,11 @@ fn said(host: &HostId, standing: Option<HostStanding>, instances: &[(DatabaseId,
             "{host} is drained: nothing new comes there, and primaries there hand their role over where a replica can take \
              it. These stay, since their specs name {host}: {there}. Take it out of their host_ids to move them"
         ),
-        (Some(HostStanding::Removed), true) => format!("{host} is removed from the fleet and from the Swarm"),
+        (Some(HostStanding::Removed), true) => {
+            format!("{host} is being removed from the fleet and from the Swarm: `pgmoor hosts` shows when it is gone")
+        }
         (Some(HostStanding::Removed), false) => format!(
-            "{host} is removed from the fleet and from the Swarm. Databases go on without what was there: {there}. Take it \
+            "{host} is being removed from the fleet and from the Swarm: `pgmoor hosts` shows when it is gone. Databases go on without what was there: {there}. Take it \
              out of their host_ids, or name another host"
         ),
     }
