@@ -99,6 +99,10 @@ impl Story {
             self.pass(pause).await;
         }
         self.calm().await;
+        if self.lean == Lean::Meddler {
+            // Nothing that happens later says the topic again.
+            self.meddle();
+        }
         self.ends_well().await;
         if let Some(daemon) = self.daemon.take() {
             daemon.stop(&self.site).await;
