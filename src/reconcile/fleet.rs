@@ -1,6 +1,7 @@
 //! How the fleet's own services stand: kept in the store, for `hosts/{host}/status` and for every database that waits.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::service::Shared;
 use crate::contract::documents::{Condition, ConditionStatus, ConditionType, Time};
@@ -10,6 +11,19 @@ use crate::report;
 use crate::report::conditions::Found;
 use crate::report::work::Work;
 use crate::store::{Error, OutcomeRow, Rows as _};
+
+/// How often it is looked whether the fleet's own services run, and how long they have at first before all databases are
+/// told to wait for them.
+pub(super) const FLEET_LOOK: Duration = Duration::from_secs(1);
+pub(super) const FLEET_GRACE: Duration = Duration::from_secs(2);
+pub(super) const FLEET_GRACE_OF_MANY: Duration = Duration::from_secs(30);
+
+/// What was last told of all databases that wait for the fleet, and when.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) at: Duration,
+    pub(super) found: Option<Found>,
+}
 
 /// Keeps what stands in the way of the fleet's plan, and lets those know that tell of it.
 pub(super) async fn tell(

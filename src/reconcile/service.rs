@@ -18,7 +18,7 @@ use super::agenda::{Agenda, Slot};
 use super::deadlines::Deadlines;
 use super::decisions::Decisions;
 use super::docket::{Docket, Sitting};
-use super::fleet;
+use super::fleet::{self, FLEET_GRACE, FLEET_GRACE_OF_MANY, FLEET_LOOK, Told};
 use super::gate::Disruptions;
 use super::limits::Limits;
 use super::pass::{Next, Pass};
@@ -33,7 +33,6 @@ use crate::contract::commands::Question;
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::domain::{self, FleetOptions};
 use crate::model::{AcceptedSpec, Catalogue, DatabaseId, FleetHosts, Graph, HostPorts, Record, Scope};
-use crate::report::conditions::Found;
 use crate::runtime::backoff::{Backoff, Schedule};
 use crate::runtime::bell::{Bell, Listener};
 use crate::runtime::cadence;
@@ -159,19 +158,6 @@ pub struct Inputs {
 
 /// How long what runs has to end, when the reconciler is stopped; then it is cut off, as by the end of the process.
 const END_LIMIT: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether the fleet's own services run, and how long they have at first before all databases are
-/// told to wait for them.
-const FLEET_LOOK: Duration = Duration::from_secs(1);
-const FLEET_GRACE: Duration = Duration::from_secs(2);
-const FLEET_GRACE_OF_MANY: Duration = Duration::from_secs(30);
-
-/// What was last told of all databases that wait for the fleet, and when.
-#[derive(Debug)]
-struct Told {
-    at: Duration,
-    found: Option<Found>,
-}
 
 impl Reconciler {
     /// A reconciler that works on `world`, is woken and asked through `inputs`, and rings `changed` after each pass over

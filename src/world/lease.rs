@@ -70,18 +70,22 @@ impl Lease {
         const ACT: &str = "renew the lease";
         let lost = |why: String| Error::Conflict { act: ACT.to_owned(), why };
         in_time(ACT, async {
-            let Some(live) = config(swarm, &self.fleet).await? else {
-                return Err(lost("somebody removed it".to_owned()));
-            };
-            let labels = self.labels();
-            if live.labels != labels {
-                let holder = live.labels.get(HOLDER_LABEL).map_or("nobody", String::as_str);
-                let epoch = live.labels.get(EPOCH_LABEL).map_or("none", String::as_str);
-                return Err(lost(format!("{holder} has it, epoch {epoch}; ours was {}", self.epoch)));
-            }
-            match swarm.label_config(&live, &labels).await {
-                Err(Error::NotFound { .. }) => Err(lost("somebody removed it".to_owned())),
-                renewed => renewed,
+            loop {
+                let Some(live) = config(swarm, &self.fleet).await? else {
+                    return Err(lost("somebody removed it".to_owned()));
+                };
+                let labels = self.labels();
+                if live.labels != labels {
+                    let holder = live.labels.get(HOLDER_LABEL).map_or("nobody", String::as_str);
+                    let epoch = live.labels.get(EPOCH_LABEL).map_or("none", String::as_str);
+                    return Err(lost(format!("{holder} has it, epoch {epoch}; ours was {}", self.epoch)));
+                }
+                match swarm.label_config(&live, &labels).await {
+                    Err(Error::NotFound { .. }) => return Err(lost("somebody removed it".to_owned())),
+                    // Passes renew it side by side: who was between shows the next look.
+                    Err(Error::Conflict { .. }) => {}
+                    renewed => return renewed,
+                }
             }
         })
         .await
