@@ -110,6 +110,21 @@ pub fn lost(record: &FleetRecord, options: &FleetOptions, peer_urls: &BTreeSet<S
     record.etcd_members.iter().find(|(_, address)| gone(address)).map(|(host, _)| host.clone())
 }
 
+/// Where an instance's Patroni looks for etcd once none of the members that it knows of answers: at the members, and at
+/// the hosts that get the next ones. What it knows of beside its file it asks etcd for, and that is every ten `ttl`: it
+/// would know of nobody else when the only member of its start is lost before that.
+pub(super) fn addresses(record: &FleetRecord, hosts: &Hosts) -> BTreeSet<String> {
+    let mut addresses: BTreeSet<String> = record.etcd_members.values().cloned().collect();
+    let next = hosts.iter().filter(|facts| !record.hosts.contains_key(&facts.host));
+    for facts in next {
+        if addresses.len() >= ETCD_MEMBERS_MAX {
+            break;
+        }
+        addresses.insert(facts.advertise_address.to_string());
+    }
+    addresses
+}
+
 /// The URL at which other members reach a member.
 pub(super) fn peer_url(address: &str, options: &FleetOptions) -> String {
     layout::etcd_url(address, options.etcd_peer_port)

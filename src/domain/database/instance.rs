@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{Inputs, Place, minted, service};
 use crate::domain::describe::{self, Draft, Drafts, Usage, certificate, directory, file, issuer};
-use crate::domain::{Error, Owner, layout, parameters, patroni};
+use crate::domain::{Error, Owner, layout, members, parameters, patroni};
 use crate::model::resource::{InstanceAttributes, OnDelete, PatroniConfigAttributes};
 use crate::model::spec::NodeSpec;
 use crate::model::{Attributes, Executor, InstanceId, Kind, Payload, ResourceId, Secret};
@@ -186,12 +186,12 @@ fn patroni_file(
     parent: &ResourceId,
 ) -> Result<ResourceId, Error> {
     let Place { facts, instance, .. } = place;
-    let members = inputs.fleet.etcd_members.values();
+    let addresses = members::addresses(inputs.fleet, inputs.hosts);
     let content = patroni::render(&patroni::Member {
         database: &inputs.spec.id,
         node: &place.node.name,
         instance,
-        etcd: members.map(|address| layout::etcd_address(address, inputs.options.etcd_client_port)).collect(),
+        etcd: addresses.iter().map(|address| layout::etcd_address(address, inputs.options.etcd_client_port)).collect(),
         etcd_password: &etcd_password(inputs, instance)?,
         replicated: place.node.hosts.len() > 1,
     })?;

@@ -168,3 +168,20 @@ fn a_member_on_a_host_that_nobody_knows_is_a_mistake_unless_it_was_removed() {
     record.hosts.insert(id(3), HostStanding::Removed);
     described(&record).unwrap();
 }
+
+#[test]
+fn a_patroni_knows_where_the_next_members_will_be() {
+    let written = |record: &FleetRecord, numbers: &[u8]| -> Vec<String> {
+        let last = |address: String| address.rsplit_once('.').unwrap().1.to_owned();
+        addresses(record, &hosts(numbers.iter().copied())).into_iter().map(last).collect()
+    };
+    let mut record = fleet_record();
+    let before = written(&record, &[1, 2, 3, 4]);
+    assert_eq!(before, ["1", "2", "3"], "they come later, and the founder may be lost before Patroni asks again");
+    assert_eq!(walk(&mut record, &hosts(1..=4)), "+2 +3");
+    assert_eq!(written(&record, &[1, 2, 3, 4]), before, "so no file changes when they come");
+    record.hosts.insert(id(2), HostStanding::Drained);
+    assert_eq!(walk(&mut record, &hosts(1..=4)), "-2 +4");
+    assert_eq!(written(&record, &[1, 2, 3, 4]), ["1", "3", "4"], "not one that is left");
+    assert_eq!(written(&fleet_record(), &[1]), ["1"]);
+}

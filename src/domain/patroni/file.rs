@@ -18,7 +18,7 @@ pub(in crate::domain) struct Member<'a> {
     pub(in crate::domain) node: &'a NodeName,
     /// The instance.
     pub(in crate::domain) instance: &'a InstanceId,
-    /// Address and port of every etcd member.
+    /// Address and port of every etcd member, and of the hosts that get the next ones.
     pub(in crate::domain) etcd: Vec<String>,
     /// The password of the instance's etcd user.
     pub(in crate::domain) etcd_password: &'a Secret,
