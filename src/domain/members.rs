@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FleetOptions, HostFacts, Hosts, layout};
+use super::{FleetOptions, HostFacts, Hosts, is_removed, layout};
 use crate::model::{EtcdChange, EtcdJoined, FleetHosts, FleetRecord, HostId};
 
 /// The most members: three keep a quorum when one is lost, and more make each write slower.
@@ -115,8 +115,8 @@ pub fn lost(record: &FleetRecord, options: &FleetOptions, peer_urls: &BTreeSet<S
 /// would know of nobody else when the only member of its start is lost before that.
 pub(super) fn addresses(record: &FleetRecord, hosts: &Hosts) -> BTreeSet<String> {
     let mut addresses: BTreeSet<String> = record.etcd_members.values().cloned().collect();
-    let next = hosts.iter().filter(|facts| !record.hosts.contains_key(&facts.host));
-    for facts in next {
+    // Also one that is to be left: what a file says does not change with that.
+    for facts in hosts.iter().filter(|facts| !is_removed(record, &facts.host)) {
         if addresses.len() >= ETCD_MEMBERS_MAX {
             break;
         }
