@@ -26,7 +26,11 @@ pub(super) async fn hand_over(task: &Task) -> Result<()> {
     let mut left = task.step.candidates.clone();
     let mut asked = false;
     loop {
-        let endpoints = world.instance(name, &seen.service).await?.ok_or_else(gone)?;
+        let Some(endpoints) = world.instance(name, &seen.service).await? else {
+            // A step for the primary is done where the primary is, also when it is tried again: then one on this host has the
+            // role already.
+            return super::postgres::primary(world, &task.scope).await.map(drop).map_err(|_nobody| gone());
+        };
         let server = world.drivers.postgres.server(&endpoints.postgres).await?;
         if server.in_recovery {
             return Ok(());
