@@ -13,3 +13,14 @@ mod scenarios;
 mod suite;
 #[path = "../support/wire.rs"]
 mod wire;
+
+/// The version that the images of this machine have for sure: a mirror keeps few, and moves on.
+fn version() -> String {
+    pgmoor::domain::catalogue::embedded().unwrap().default
+}
+
+/// The image of that version.
+fn image() -> String {
+    let catalogue = pgmoor::domain::catalogue::embedded().unwrap();
+    catalogue.postgres(&catalogue.default).unwrap().image.clone()
+}

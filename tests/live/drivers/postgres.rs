@@ -35,7 +35,8 @@ impl Instance {
         let pki = pki(NAME);
         pki.file("patroni.yml", &configuration(&etcd.address()));
         let files = format!("{}:/c:ro", pki.directory.path().display());
-        let docker = ["-p", "127.0.0.1:0:5432", "-p", "127.0.0.1:0:8008", "-v", &files, "pgmoor/postgres:17.11"];
+        let image = crate::image();
+        let docker = ["-p", "127.0.0.1:0:5432", "-p", "127.0.0.1:0:8008", "-v", &files, &image];
         let start = "install -m 600 /c/server.key /tmp/server.key && exec patroni /c/patroni.yml";
         let postgres = Container::run(NAME, &docker, &["bash", "-c", start]);
         let identity = pki.client("pgmoor");
@@ -113,7 +114,7 @@ async fn patroni_and_postgres() {
 async fn about_itself(instance: &Instance, sql: &Sql) {
     let server = sql.server(&instance.sql).await.unwrap();
     assert_eq!(server.config.as_deref(), Some("one"));
-    assert_eq!(server.version, "17.11");
+    assert_eq!(server.version, crate::version());
     assert!(server.started_ms > 0 && server.pending_restart.is_empty());
     assert_eq!(server.configuration_errors, [""; 0]);
 }

@@ -8,6 +8,7 @@ use pgmoor::runtime::clock::{Clock as _, SystemClock};
 
 use super::Site;
 use crate::daemon::until;
+use crate::{image, version};
 
 /// A shop with these further keys.
 fn shop(version: &str, more: &str) -> String {
@@ -21,7 +22,7 @@ fn shop(version: &str, more: &str) -> String {
 fn changes_disturb_no_more_than_they_must() {
     let mut site = Site::start(false);
     site.daemon.expect_log(&["pass failed"]);
-    site.apply("shop", &shop("17.11", ""));
+    site.apply("shop", &shop(&version(), ""));
     site.psql("shop", "CREATE TABLE kept (x int); INSERT INTO kept VALUES (7)");
     bad_specs(&site);
     reloads(&site);
@@ -34,7 +35,7 @@ fn changes_disturb_no_more_than_they_must() {
 
 fn bad_specs(site: &Site) {
     let (started, before) = (site.postmaster("shop"), site.status("shop"));
-    let codes = site.refused("shop", &shop("17.11", r#", "cpus": "none", "postgresql_conf": {"port": 1}"#));
+    let codes = site.refused("shop", &shop(&version(), r#", "cpus": "none", "postgresql_conf": {"port": 1}"#));
     assert!(codes.len() >= 2, "all faults at once: {codes:?}");
     let after = site.status("shop");
     assert_eq!((&after["state"], &after["observed"]), (&before["state"], &before["observed"]));
@@ -44,17 +45,17 @@ fn bad_specs(site: &Site) {
 fn reloads(site: &Site) {
     let started = site.postmaster("shop");
     let more = r#", "postgresql_conf": {"work_mem": "9MB"}, "pg_hba_conf": ["host all nobody all reject"]"#;
-    site.apply("shop", &shop("17.11", more));
+    site.apply("shop", &shop(&version(), more));
     assert_eq!(site.psql("shop", "SHOW work_mem"), "9MB");
     assert_eq!(site.postmaster("shop"), started, "a parameter and a line of pg_hba.conf are reloaded");
-    site.apply("shop", &shop("17.11", ""));
+    site.apply("shop", &shop(&version(), ""));
     assert_ne!(site.psql("shop", "SHOW work_mem"), "9MB", "what is taken back goes");
     assert_eq!(site.postmaster("shop"), started);
 }
 
 fn restarts_once(site: &Site) {
     let (started, container) = (site.postmaster("shop"), site.container(&site.service("shop")));
-    site.apply("shop", &shop("17.11", r#", "postgresql_conf": {"max_connections": 60}"#));
+    site.apply("shop", &shop(&version(), r#", "postgresql_conf": {"max_connections": 60}"#));
     assert_eq!(site.psql("shop", "SHOW max_connections"), "60");
     let restarted = site.postmaster("shop");
     assert_ne!(restarted, started);
@@ -68,17 +69,17 @@ fn contents(site: &Site) {
     let with = r#", "postgresql_conf": {"max_connections": 60}, "extensions": ["vector"],
         "scripts": {"post_database_create": ["CREATE TABLE scripted (x int)"]}"#;
     let users = r#""database_users": [{"username": "clerk", "attributes": ["LOGIN"], "roles": ["pg_read_all_data"]},"#;
-    let spec = shop("17.11", with).replace(r#""database_users": ["#, users);
+    let spec = shop(&version(), with).replace(r#""database_users": ["#, users);
     site.apply("shop", &spec);
     assert_eq!(site.psql_as("shop", "clerk", "SELECT x FROM kept").as_deref(), Ok("7"));
     assert_eq!(site.psql("shop", "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"), "1");
     let without = with.replace(r#""extensions": ["vector"],"#, "");
-    site.apply("shop", &shop("17.11", &without.replace("scripted (x int)", "scripted (y int)")));
+    site.apply("shop", &shop(&version(), &without.replace("scripted (x int)", "scripted (y int)")));
     let changed = |status: &serde_json::Value| status.to_string().contains("\"ScriptChanged\"");
     site.daemon.wait_status(&site.id("shop"), "a changed script is told", changed);
     let column = "SELECT attname FROM pg_attribute WHERE attrelid = 'scripted'::regclass AND attnum = 1";
     assert_eq!(site.psql("shop", column), "x", "and not run");
-    site.apply("shop", &shop("17.11", &without));
+    site.apply("shop", &shop(&version(), &without));
     site.daemon.wait_status(&site.id("shop"), "the spec has what ran", |status| !changed(status));
     assert!(site.psql_as("shop", "clerk", "SELECT 1").is_err(), "a user who left the spec is gone");
     assert_eq!(site.psql("shop", "SELECT count(*) FROM pg_roles WHERE rolname = 'clerk'"), "0");
@@ -88,13 +89,15 @@ fn contents(site: &Site) {
 
 fn replaces(site: &Site) {
     let before = site.container(&site.service("shop")).unwrap();
-    let spec = shop("17.11", "").replace(r#""port": 0"#, &format!(r#""port": {}"#, crate::daemon::free_port()));
+    let spec = shop(&version(), "").replace(r#""port": 0"#, &format!(r#""port": {}"#, crate::daemon::free_port()));
     site.apply("shop", &spec);
     let moved = site.container(&site.service("shop")).unwrap();
     assert_ne!(moved, before, "another port is another container");
     assert_eq!(site.psql("shop", "SELECT x FROM kept"), "7");
-    site.apply("shop", &spec.replace("17.11", "17.12"));
-    assert!(site.psql("shop", "SHOW server_version").starts_with("17.12"), "{}", site.daemon.log());
+    // Mirrors keep one minor version: the second image is the same one under another name and id.
+    let second = format!(r#""orchestrator_opts": {{"swarm": {{"image": "{}-r2"}}}}, "port""#, image());
+    site.apply("shop", &spec.replace(r#""port""#, &second));
+    assert!(site.psql("shop", "SHOW server_version").starts_with(&version()), "{}", site.daemon.log());
     assert_ne!(site.container(&site.service("shop")).unwrap(), moved, "another image is another container");
     assert_eq!(site.psql("shop", "SELECT x FROM kept"), "7");
 }

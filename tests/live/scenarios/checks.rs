@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Site;
 use crate::daemon::{free_port, until};
 use crate::docker::docker;
+use crate::{image, version};
 
 #[test]
 fn the_host_is_asked_first_and_gives_what_was_asked() {
@@ -34,9 +35,9 @@ fn make_network(site: &Site, name: &str, attachable: bool) {
 fn everything_is_wrong(site: &Site) {
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let spec = json!({
-        "postgres_version": "17.11", "port": taken.local_addr().unwrap().port(), "cpus": "900", "memory": "9000GiB",
+        "postgres_version": version(), "port": taken.local_addr().unwrap().port(), "cpus": "900", "memory": "9000GiB",
         "orchestrator_opts": {"swarm": {
-            "image": "pgmoor/absent:17.11",
+            "image": format!("pgmoor/absent:{}", version()),
             "extra_volumes": [{"host_path": "/var/tmp/pgmoor-never-made", "destination_path": "/exports"}],
             "extra_networks": [{"id": site.id("missing")}, {"id": site.id("closed")}],
         }},
@@ -145,11 +146,11 @@ fn two_ports_at_once(site: &Site) {
 fn all_options(site: &Site, volume: &str) {
     const MEMORY: u64 = 640 << 20;
     let spec = json!({
-        "postgres_version": "17.11", "port": free_port(), "cpus": "500m", "memory": "640MiB",
+        "postgres_version": version(), "port": free_port(), "cpus": "500m", "memory": "640MiB",
         "database_users": [{"username": "owner", "db_owner": true, "attributes": ["LOGIN"]}],
         "pg_ident_conf": ["office root owner"],
         "orchestrator_opts": {"swarm": {
-            "image": "pgmoor/postgres:17.11",
+            "image": image(),
             "extra_volumes": [{"host_path": volume, "destination_path": "/exports"}],
             "extra_networks": [{"id": site.id("open"), "aliases": ["the-shop"]}],
             "extra_labels": {"team": "orders"},

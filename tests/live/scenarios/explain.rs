@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::Site;
 use crate::daemon::{free_port, until};
 use crate::docker::docker;
+use crate::{image, version};
 
-const IMAGE: &str = "pgmoor/postgres:17.11";
 /// How soon the cause must be told.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -19,7 +19,7 @@ struct Tag(String);
 
 impl Tag {
     fn put(&self) {
-        docker(&["tag", IMAGE, &self.0]).unwrap();
+        docker(&["tag", &image(), &self.0]).unwrap();
     }
 
     fn take(&self) {
@@ -38,13 +38,14 @@ fn what_is_missing_is_named_and_its_return_is_enough() {
     let site = Site::start(false);
     // What cannot start is what this is about.
     site.daemon.expect_log(&["step failed"]);
-    let tag = Tag(format!("pgmoor-explain-{}:17.11", site.fleet));
+    let tag = Tag(format!("pgmoor-explain-{}:{}", site.fleet, version()));
     tag.put();
     let port = free_port();
     let spec = format!(
-        r#"{{"database_name": "shop", "postgres_version": "17.11", "port": {port},
+        r#"{{"database_name": "shop", "postgres_version": "{}", "port": {port},
             "database_users": [{{"username": "owner", "db_owner": true, "attributes": ["LOGIN"]}}],
             "orchestrator_opts": {{"swarm": {{"image": "{}"}}}}}}"#,
+        version(),
         tag.0
     );
     site.apply("shop", &spec);
