@@ -4,10 +4,10 @@
 //! step that failed most often, then what the fleet lacks, then what cannot be seen, then what is held.
 
 use super::conditions::Found;
-use super::hold;
 use super::status::{Input, Phase};
 use super::trouble::diagnose;
 use super::work::Failure;
+use super::{hold, left};
 use crate::contract::documents::ConditionType;
 use crate::plan::{Held, Hold, Plan, WaitsFor};
 
@@ -25,6 +25,7 @@ pub(super) fn cause(input: &Input<'_>) -> Option<(Standing, Found)> {
     match input.phase {
         Phase::Nothing | Phase::Unreadable => None,
         Phase::Planned { plan, .. } if plan.is_settled() => None,
+        Phase::Planned { .. } if input.is_left_behind() => Some((Standing::Waits, left::found(input.left_on))),
         Phase::Planned { plan, failures, .. } => running(input)
             .map(|found| (Standing::Waits, found))
             .or_else(|| worst(plan, failures).map(|found| (Standing::Failed, found)))
