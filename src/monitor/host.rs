@@ -18,6 +18,7 @@ use crate::world::World;
 /// What runs in an image.
 const POSTGRES: &str = "postgres";
 const ETCD: &str = "etcd";
+const PGBOUNCER: &str = "pgbouncer";
 /// Below this share of the disk free, the host is degraded: Postgres stops when a disk is full.
 const FREE_PERCENT_MIN: u64 = 5;
 
@@ -195,8 +196,10 @@ impl HostReporter {
 async fn images(world: &World) -> crate::drivers::Result<Vec<ImageState>> {
     let catalogue = &world.catalogue;
     let postgres = catalogue.postgres.iter().map(|image| (POSTGRES, &image.version, &image.image));
+    let own = [(ETCD, &catalogue.etcd.version, &catalogue.etcd.image)];
+    let pooler = catalogue.pooler.iter().map(|pooler| (PGBOUNCER, &pooler.version, &pooler.image));
     let mut images = Vec::new();
-    for (component, version, image) in postgres.chain([(ETCD, &catalogue.etcd.version, &catalogue.etcd.image)]) {
+    for (component, version, image) in postgres.chain(own).chain(pooler) {
         let present = world.drivers.swarm.image(image).await?.is_some();
         let (component, version, image) = (component.to_owned(), version.clone(), image.clone());
         images.push(ImageState { component, version, image, present });

@@ -83,7 +83,7 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
     let after = if spec.deleted {
         bury(before, shared.world.now_s(), shared.options.deletion_grace_s)
     } else {
-        let mut choose = Chooser::new(shared, &spec, &before.ports, &taken).await?;
+        let mut choose = Chooser::new(shared, &spec, &before, &taken).await?;
         let accepted = Accepted { spec: &spec, stored: &stored, previous: previous.as_ref() };
         let minted = mint(accepted, before, &mut choose)?;
         choose.ended()?;
@@ -379,20 +379,27 @@ pub(super) struct Chooser<'a> {
 const PORTS_ASKED: usize = 16;
 
 impl<'a> Chooser<'a> {
-    /// Asks each host, to which the spec leaves the choice, for as many free ports as instances without one go there.
+    /// Asks each host, to which the spec leaves the choice, for as many free ports as instances and poolers without one go
+    /// there.
     pub(super) async fn new(
         shared: &'a Shared,
         spec: &AcceptedSpec,
-        chosen: &BTreeMap<InstanceId, u16>,
+        before: &Record,
         taken: &BTreeSet<(HostId, u16)>,
     ) -> Result<Self, Error> {
         use crate::model::spec::PortRequest;
         let mut wanted: BTreeMap<&HostId, usize> = BTreeMap::new();
-        for node in spec.nodes.iter().filter(|node| node.port == PortRequest::Chosen) {
-            // An instance that has a port keeps it, so its host need not answer.
-            let has = |host: &&HostId| chosen.contains_key(&InstanceId::derive(&spec.id, &node.name, host));
-            for host in node.hosts.iter().filter(|host| !has(host)) {
-                *wanted.entry(host).or_default() += 1;
+        for node in &spec.nodes {
+            let pooler = node.pooler.as_ref().map(|pooler| pooler.port);
+            for host in &node.hosts {
+                // Whoever has a port keeps it, so its host need not answer.
+                let instance = InstanceId::derive(&spec.id, &node.name, host);
+                let own = node.port == PortRequest::Chosen && !before.ports.contains_key(&instance);
+                let kept = before.poolers.get(&instance).and_then(|choice| choice.port);
+                let count = usize::from(own) + usize::from(pooler == Some(PortRequest::Chosen) && kept.is_none());
+                if count > 0 {
+                    *wanted.entry(host).or_default() += count;
+                }
             }
         }
         let mut free = BTreeMap::new();

@@ -111,7 +111,7 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
             accepted_at_s: shared.world.now_s(),
         },
     };
-    let chosen_before = before.ports.clone();
+    let chosen_before = before.clone();
     let graphs = graphs(shared, &spec, &stored, previous.as_ref(), before).await;
     let (desired, previous_graph, record) = graphs.map_err(|error| unseen(&*error))?;
     let scope = Scope::Database(id.clone());
@@ -127,8 +127,7 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
     notes.extend(report::scripts::notes(&desired, &observed));
     let document = report::proposed_plan_document(id, &plan, &record, now);
     let document = report::with_interruptions(document, &disruptions, &downtimes, state);
-    let guesses = record.ports.iter().filter(|(instance, _)| !chosen_before.contains_key(*instance));
-    Ok(report::with_guesses(PlanDoc { notes, ..document }, &guesses.map(|(_, port)| *port).collect()))
+    Ok(report::with_guesses(PlanDoc { notes, ..document }, &record.chosen_since(&chosen_before)))
 }
 
 type Graphs = (Graph, Graph, Record);
@@ -149,7 +148,7 @@ async fn graphs(
         let after = database::bury(before, shared.world.now_s(), shared.options.deletion_grace_s);
         return Ok((database::buried(&after)?, old, after));
     }
-    let mut choose = judge::Chooser::new(shared, spec, &before.ports, &BTreeSet::new()).await?;
+    let mut choose = judge::Chooser::new(shared, spec, &before, &BTreeSet::new()).await?;
     let after = database::mint(Accepted { spec, stored, previous }, before, &mut choose)?;
     choose.ended()?;
     Ok((shared.graph(spec, &after)?, Graph::default(), after))

@@ -11,6 +11,7 @@ mod down;
 mod fleet;
 mod lease;
 mod partition;
+mod pooler;
 mod site;
 mod swarm;
 #[path = "../support/testbed.rs"]

@@ -15,7 +15,7 @@ const PORT: u16 = 1883;
 /// The port of the databases on their hosts.
 const POSTGRES_PORT: u16 = 6432;
 /// The password of the databases' user.
-const PASSWORD: &str = "three-hosts-7";
+pub(crate) const PASSWORD: &str = "three-hosts-7";
 
 /// The fleet. What runs ends before the bed is taken away.
 pub(crate) struct Site {
@@ -64,6 +64,11 @@ impl Site {
         let mut daemons = self.daemons.borrow_mut();
         daemons.retain(|(name, _)| *name != host.name);
         daemons.push((host.name.clone(), running));
+    }
+
+    /// Ends pgmoor on every host.
+    pub(crate) fn stop(&self) {
+        self.daemons.borrow_mut().clear();
     }
 
     /// The broker's host is lost, and all that the broker knew.

@@ -98,8 +98,9 @@ pub(super) enum Found {
 }
 
 pub(super) async fn look_for_images(docker: &Docker, catalogue: &Catalogue) -> Vec<(String, Found)> {
+    let own = [&catalogue.etcd.image].into_iter().chain(catalogue.pooler.iter().map(|pooler| &pooler.image));
     let names: std::collections::BTreeSet<&String> =
-        catalogue.postgres.iter().map(|entry| &entry.image).chain([&catalogue.etcd.image]).collect();
+        catalogue.postgres.iter().map(|entry| &entry.image).chain(own).collect();
     let looks = names.into_iter().map(|image| async move {
         let found = match docker.image(image).await {
             Ok(Some(_)) => Found::Here,

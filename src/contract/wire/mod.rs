@@ -6,6 +6,7 @@
 
 mod backup;
 mod options;
+mod pooler;
 mod scalars;
 mod service;
 mod user;
@@ -18,6 +19,7 @@ pub use options::{
     ApprovalMode, ExtraNetworkSpec, ExtraVolumeSpec, OrchestratorOpts, ReconcileMode, ScriptsSpec, SwarmOpts,
     SynchronousReplication,
 };
+pub use pooler::{PoolerMode, PoolerSpec};
 pub use scalars::{ParameterValue, Parameters, SecretText};
 pub use service::{DatabaseConnectionSpec, ServiceConfig, ServiceSpec, ServiceType, TargetSessionAttrs};
 pub use user::{DatabaseUserSpec, ExtensionEntry, ExtensionObject};
@@ -99,6 +101,9 @@ pub struct DatabaseSpec {
     /// Whether a commit waits for a replica; left out: `off`. Needs a node with more than one host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synchronous: Option<SynchronousReplication>,
+    /// A pooler on each host; left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerSpec>,
     /// Roles of the database; left out: the template's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
@@ -185,6 +190,9 @@ pub struct DatabaseNodeSpec {
     /// Replaces the database's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orchestrator_opts: Option<OrchestratorOpts>,
+    /// Replaces the database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerSpec>,
     /// The node that a new node copies its data from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = crate::model::ids::NODE_NAME_PATTERN))]

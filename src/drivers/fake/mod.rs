@@ -25,6 +25,7 @@ mod network;
 mod options;
 mod patroni;
 mod patroni_file;
+mod pooler;
 mod postgres;
 mod service;
 mod shelf;

@@ -5,6 +5,7 @@ mod extensions;
 mod hba;
 mod nodes;
 mod parameters;
+mod pooler;
 mod ports;
 mod quantities;
 mod scripts;
@@ -79,6 +80,7 @@ pub(super) fn all(check: &mut Check<'_>) {
     update::check(check);
     nodes::check(check);
     ports::check(check);
+    pooler::check(check);
     quantities::check(check);
     parameters::check(check);
     hba::check(check);
