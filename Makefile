@@ -14,7 +14,7 @@ CHECK_SEEDS ?= 8
 SOAK_SEEDS ?= 10000
 # How often the daemon is killed at a random moment in `make soak`; `make test` does it five times.
 SOAK_KILLS ?= 50
-SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions fuzz/run .ci/run \
+SCRIPTS := $(wildcard deploy/scripts/* deploy/images/base deploy/images/build deploy/images/extensions deploy/images/pgbouncer/pooler fuzz/run .ci/run \
 	tests/testbed/bed tests/testbed/init)
 
 # The test binaries that drive brokers, Docker or Swarm: not of the fast half, and neither are the long searches of the

@@ -252,6 +252,48 @@ fn an_extension_disturbs_nobody() {
     golden("real-extension", &plan);
 }
 
+/// The shop with a pooler on each of these hosts, changed from one to another.
+fn pooled(hosts: &[u8], from: &str, to: &str) -> Plan {
+    let site = Site::new();
+    let version = &site.catalogue.default;
+    let shop = |pooler: &str| SHOP.replace("OLD", version).replacen('{', &format!("{{{pooler}"), 1);
+    let before = site.database_on(hosts, &shop(from), None);
+    let after = site.database_on(hosts, &shop(to), Some(&before));
+    planned(&Scope::Database(before.spec.id), &after.graph, &seen(&before.graph, &after.graph))
+}
+
+const POOLER: &str = r#""pooler": {"port": 6432}, "#;
+
+#[test]
+fn a_pooler_is_added() {
+    let plan = pooled(&[1], "", POOLER);
+    assert_eq!(plan.disruption(), Disruption::Reload, "Postgres lets its role in");
+    golden("real-pooler", &plan);
+}
+
+#[test]
+fn a_pooler_goes() {
+    let plan = pooled(&[1], POOLER, "");
+    assert!(plan.steps().filter(|step| step.disruption.disrupts()).all(|step| step.resource.name.ends_with("/pooler")));
+    golden("real-pooler-gone", &plan);
+}
+
+#[test]
+fn another_mode_of_a_pooler_disturbs_nobody() {
+    let plan = pooled(&[1], POOLER, r#""pooler": {"port": 6432, "mode": "session"}, "#);
+    assert_eq!(plan.disruption(), Disruption::None);
+    assert_eq!(plan.steps().count(), 2, "its file, and the record");
+}
+
+/// Only the containers of the poolers: no switchover, no instance.
+#[test]
+fn a_larger_pooler_replaces_poolers_alone() {
+    let plan = pooled(THREE, POOLER, r#""pooler": {"port": 6432, "memory": "96MiB"}, "#);
+    assert_eq!(plan.disruption(), Disruption::Replace);
+    assert!(plan.steps().all(|step| step.resource.kind != Kind::Instance));
+    golden("hosts-pooler-resize", &plan);
+}
+
 #[test]
 fn a_deleted_database_keeps_its_record() {
     let plan = changed(r#""database_name": "shop","#, r#""deleted": true, "database_name": "shop","#);

@@ -325,12 +325,26 @@ pub struct Connection {
     /// The user to log in as [default: the owner]
     #[arg(long, short = 'U', value_name = "NAME")]
     pub user: Option<String>,
+    /// Where to: whoever takes writes, unless said otherwise
+    #[command(flatten)]
+    pub way: Way,
     /// Put the password into the answer
     #[arg(long)]
     pub show_password: bool,
     /// How it is printed.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// To which of the instances of a node.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Way {
+    /// For reading only: a replica, where there is one
+    #[arg(long, conflicts_with = "pooled")]
+    pub read_only: bool,
+    /// Through the pooler
+    #[arg(long)]
+    pub pooled: bool,
 }
 
 /// `pgmoor psql`
@@ -342,6 +356,9 @@ pub struct Psql {
     /// The user to log in as [default: the owner]
     #[arg(long, short = 'U', value_name = "NAME")]
     pub user: Option<String>,
+    /// Where to: whoever takes writes, unless said otherwise
+    #[command(flatten)]
+    pub way: Way,
     /// Arguments for psql itself
     #[arg(last = true, value_name = "PSQL ARGUMENTS")]
     pub arguments: Vec<OsString>,

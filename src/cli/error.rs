@@ -195,6 +195,9 @@ pub enum Error {
         /// The service.
         service: String,
     },
+    /// The database has no pooler.
+    #[error("database {0} has no pooler")]
+    NoPooler(DatabaseId),
     /// psql could not be started.
     #[error("start psql")]
     Psql(#[source] io::Error),
@@ -274,6 +277,7 @@ impl Error {
                 Some("please report it, with the name of the file and this version".to_owned())
             }
             Self::NoUsers(_) => Some("name one under `database_users` in the spec".to_owned()),
+            Self::NoPooler(_) => Some("ask for one in the spec: `\"pooler\": {}`".to_owned()),
             Self::NoContainer { .. } => Some("`pgmoor status` says where it runs and how it is".to_owned()),
             Self::Psql(source) if source.kind() == io::ErrorKind::NotFound => {
                 Some("psql is in the package postgresql-client".to_owned())

@@ -149,7 +149,7 @@ fn planned(
     let input = Input { scope: &scope, desired: &desired, observed: &observed, outcomes: &outcomes, forced: &forced };
     let now = Time::from_ms(context.clock.now_ms());
     let document = report::proposed_plan_document(&accepted.id, &make_plan(&input), &record, now);
-    Ok(report::with_guesses(document, &record.ports.values().copied().collect()))
+    Ok(report::with_guesses(document, &record.chosen_since(&Record::new(accepted.id.clone()))))
 }
 
 /// The spec with a host for each instance whose host pgmoor chooses when it accepts the spec, and a word about it. The

@@ -52,6 +52,9 @@ fn faults(catalogue: &Catalogue) -> Vec<String> {
     if catalogue.etcd.image.is_empty() {
         faults.push("etcd has no image".to_owned());
     }
+    if catalogue.pooler.as_ref().is_some_and(|pooler| pooler.image.is_empty()) {
+        faults.push("the pooler has no image".to_owned());
+    }
     let mut seen = BTreeSet::new();
     for image in &catalogue.postgres {
         if !seen.insert(image.version.as_str()) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, HostFacts, Hosts, layout};
 use crate::model::secret::clear_map;
-use crate::model::spec::PortRequest;
+use crate::model::spec::{NodeSpec, PortRequest};
 use crate::model::{AcceptedSpec, DatabaseId, Digest, InstanceId, NodeName, Record, Secret};
 
 /// The file.
@@ -46,6 +46,18 @@ pub struct InstanceAccess {
     pub address: String,
     /// The port on the host; none: not published, reachable at the container's address and on the network.
     pub port: Option<u16>,
+    /// The pooler beside it; none: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerAccess>,
+}
+
+/// Where the pooler beside an instance is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolerAccess {
+    /// Its Swarm service, which is its name on the network and in its certificate.
+    pub service: String,
+    /// The port on the host; none: not published.
+    pub port: Option<u16>,
 }
 
 /// The file of a database as it lies on the host of `here`, as text.
@@ -63,7 +75,8 @@ pub(super) fn render(spec: &AcceptedSpec, record: &Record, hosts: &Hosts, here: 
                 node: node.name.clone(),
                 service: layout::service(&instance),
                 address: facts.advertise_address.to_string(),
-                port: published(node.port, &instance, record)?,
+                port: published(node.port, record.ports.get(&instance).copied(), || format!("port of {instance}"))?,
+                pooler: pooler(node, &instance, record)?,
                 instance,
             });
         }
@@ -86,14 +99,24 @@ pub(super) fn render(spec: &AcceptedSpec, record: &Record, hosts: &Hosts, here: 
     Ok(Secret::new(text + "\n"))
 }
 
-/// The port on the host of an instance.
-pub(super) fn published(request: PortRequest, instance: &InstanceId, record: &Record) -> Result<Option<u16>, Error> {
+/// The pooler beside an instance.
+fn pooler(node: &NodeSpec, instance: &InstanceId, record: &Record) -> Result<Option<PoolerAccess>, Error> {
+    let Some(pooler) = &node.pooler else { return Ok(None) };
+    let service = layout::pooler_service(instance);
+    let chosen = record.poolers.get(instance).and_then(|choice| choice.port);
+    let port = published(pooler.port, chosen, || format!("port of {service}"))?;
+    Ok(Some(PoolerAccess { service, port }))
+}
+
+/// The port on the host; `chosen` is that of the record, `what` it is for.
+pub(super) fn published(
+    request: PortRequest,
+    chosen: Option<u16>,
+    what: impl FnOnce() -> String,
+) -> Result<Option<u16>, Error> {
     match request {
         PortRequest::Unpublished => Ok(None),
         PortRequest::Fixed(port) => Ok(Some(port)),
-        PortRequest::Chosen => match record.ports.get(instance) {
-            Some(port) => Ok(Some(*port)),
-            None => Err(Error::NotMinted(format!("port of instance {instance}"))),
-        },
+        PortRequest::Chosen => chosen.map(Some).ok_or_else(|| Error::NotMinted(what())),
     }
 }

@@ -10,14 +10,20 @@ use crate::model::{DatabaseId, FleetId, HostId, InstanceId, NodeName, Scope, Tas
 pub const SUPERUSER: &str = "pgmoor";
 /// The role that replicas stream as, with a certificate.
 pub const REPLICATION_ROLE: &str = "patroni_replicator";
+/// The role that poolers check passwords as, with a certificate.
+pub const POOLER_ROLE: &str = "pgmoor_pooler";
 /// Roles that are pgmoor's own: no spec may describe them.
-pub const SYSTEM_ROLES: [&str; 2] = [SUPERUSER, REPLICATION_ROLE];
+pub const SYSTEM_ROLES: [&str; 3] = [SUPERUSER, REPLICATION_ROLE, POOLER_ROLE];
+/// The database that `initdb` makes: what is the whole node's is in it.
+pub const MAINTENANCE_DATABASE: &str = "postgres";
 /// The user of the operating system that Postgres runs as in the container.
 pub const CONTAINER_USER: &str = "postgres";
 /// Postgres's port in the container.
 pub const POSTGRES_PORT: u16 = 5432;
 /// Port of Patroni's REST interface in the container.
 pub const PATRONI_PORT: u16 = 8008;
+/// A pooler's port in its container.
+pub const POOLER_PORT: u16 = 6432;
 /// etcd's client port in the container.
 pub const ETCD_CLIENT_PORT: u16 = 2379;
 /// etcd's peer port in the container.
@@ -44,6 +50,14 @@ pub mod container {
     pub const PATRONI_FILE: &str = "/opt/pgmoor/configs/patroni.yml";
     /// Certificates, read-only: `ca.crt`, and `.crt` and `.key` of [`super::CERTIFICATES`].
     pub const CERTIFICATES: &str = "/opt/pgmoor/certificates";
+    /// A pooler's own file.
+    pub const POOLER_FILE: &str = "/opt/pgmoor/configs/pgbouncer.ini";
+    /// Where a pooler writes the databases that it leads to its primary.
+    pub const POOLER_DATABASES: &str = "/run/pgbouncer/databases.ini";
+    /// Where a pooler writes a password for its own role that nobody knows, so that nobody gets in with an empty one.
+    pub const POOLER_USERS: &str = "/run/pgbouncer/users";
+    /// Where a pooler says to which instance it is led: in a file `primary`.
+    pub const RUN: &str = "/opt/pgmoor/run";
     /// Where Postgres's socket is.
     pub const SOCKETS: &str = "/var/run/postgresql";
     /// etcd's data volume.
@@ -60,6 +74,8 @@ pub const SUPERUSER_CERTIFICATE: &str = "superuser";
 pub const REPLICATION: &str = "replication";
 /// What the instance shows to etcd, and to Patroni's REST interface (its own health check, other members).
 pub const ETCD: &str = "etcd";
+/// What a pooler shows to Postgres (it logs in as [`POOLER_ROLE`]) and to Patroni's REST interface.
+pub const LOGIN: &str = "login";
 /// etcd's certificate towards other members.
 pub const PEER: &str = "peer";
 /// What the daemon shows to etcd.
@@ -73,10 +89,17 @@ pub fn service(instance: &InstanceId) -> String {
     format!("postgres-{instance}")
 }
 
-/// The database whose instance this service is, by its name; none for other services.
+/// The Swarm service of the pooler beside an instance.
+#[must_use]
+pub fn pooler_service(instance: &InstanceId) -> String {
+    format!("pooler-{instance}")
+}
+
+/// The database whose instance or pooler this service is, by its name; none for other services.
 #[must_use]
 pub fn database_of_service(service: &str) -> Option<String> {
-    database_of_instance(service.strip_prefix("postgres-")?)
+    let instance = service.strip_prefix("postgres-").or_else(|| service.strip_prefix("pooler-"));
+    database_of_instance(instance?)
 }
 
 /// The database whose overlay network this is, by its name; none for other networks.
@@ -248,6 +271,18 @@ pub fn certificates_directory(data_dir: &str, instance: &str) -> String {
     format!("{data_dir}/instances/{instance}/certificates")
 }
 
+/// The directory of the pooler beside an instance.
+#[must_use]
+pub fn pooler_directory(data_dir: &str, instance: &str) -> String {
+    format!("{data_dir}/poolers/{instance}")
+}
+
+/// Where the pooler beside an instance says to which instance it is led.
+#[must_use]
+pub fn pooler_primary_file(data_dir: &str, instance: &str) -> String {
+    format!("{}/run/primary", pooler_directory(data_dir, instance))
+}
+
 /// An instance's server certificate, without its ending.
 #[must_use]
 pub fn server_stem(data_dir: &str, instance: &str) -> String {
@@ -320,6 +355,7 @@ mod tests {
         assert_eq!(database_of_instance(&found).as_deref(), Some("shop-2"));
         assert_eq!(instance_of_etcd_user("root"), None);
         assert_eq!(database_of_service(&service(&instance())).as_deref(), Some("shop-2"));
+        assert_eq!(database_of_service(&pooler_service(&instance())).as_deref(), Some("shop-2"));
         assert_eq!(database_of_service("shop-2"), None);
         assert_eq!(database_of_network(&network(&DatabaseId::parse("shop-2").unwrap())).as_deref(), Some("shop-2"));
         assert_eq!(database_of_network("bridge"), None);
@@ -333,7 +369,7 @@ mod tests {
         let database = DatabaseId::parse(&"a".repeat(36)).unwrap();
         let node = NodeName::parse("n9999").unwrap();
         let instance = InstanceId::derive(&database, &node, &HostId::parse("h").unwrap());
-        assert!(service(&instance).len() <= 63);
+        assert!(service(&instance).len() <= 63 && pooler_service(&instance).len() <= 63);
         assert!(network(&database).len() <= 63);
         // A common name has at most 64 characters (X.520).
         assert!(etcd_user(&instance).len() <= 64);

@@ -205,8 +205,8 @@ impl Wanted<'_> {
         if let Some(taken) = &room.port_taken {
             return Some(taken.clone());
         }
-        if self.node.memory_bytes > room.free_bytes() {
-            let (free, wanted) = (mebibytes(room.free_bytes()), mebibytes(self.node.memory_bytes));
+        if self.node.host_memory_bytes() > room.free_bytes() {
+            let (free, wanted) = (mebibytes(room.free_bytes()), mebibytes(self.node.host_memory_bytes()));
             return Some(format!("it has {free} MiB of memory that is not promised, and {wanted} MiB are asked for"));
         }
         let all = u64::from(room.facts.cpus) * 1000;

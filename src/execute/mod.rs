@@ -17,4 +17,4 @@ mod vitals;
 pub use act::{Ended, Task, Waits, run};
 pub use look::{look, refresh};
 pub use place::{answer, ask, unexpected};
-pub use vitals::vitals;
+pub use vitals::{pooler_vitals, vitals};

@@ -114,8 +114,13 @@ pub async fn answer(world: &World, question: &Question) -> Result<Told> {
         Question::Primary { scope } => Ok(Told::Primary { serves: primary(world, scope).await.is_ok() }),
         Question::Room { ports, paths, image } => room(world, (ports, paths), image.as_ref()).await,
         Question::Vitals { targets } => {
-            let looks: Vec<_> = targets.iter().map(|target| super::vitals(world, target)).collect();
-            Ok(Told::Vitals { vitals: stream::iter(looks).buffered(LOOKS_MAX).collect().await })
+            let looks: Vec<_> = targets
+                .iter()
+                .map(|target| async { tokio::join!(super::vitals(world, target), super::pooler_vitals(world, target)) })
+                .collect();
+            let seen: Vec<_> = stream::iter(looks).buffered(LOOKS_MAX).collect().await;
+            let (vitals, poolers) = seen.into_iter().unzip();
+            Ok(Told::Vitals { vitals, poolers })
         }
         Question::Purge { instances } => {
             for instance in instances {

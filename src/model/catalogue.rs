@@ -16,6 +16,9 @@ pub struct Catalogue {
     pub default: String,
     /// The etcd that Patroni uses.
     pub etcd: EtcdImage,
+    /// The pooler on offer; none: a spec that asks for one names its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerImage>,
     /// One entry for each version on offer.
     pub postgres: Vec<PostgresImage>,
     /// Templates by name.
@@ -27,6 +30,16 @@ pub struct Catalogue {
 #[serde(deny_unknown_fields)]
 pub struct EtcdImage {
     /// etcd's version.
+    pub version: String,
+    /// The image reference.
+    pub image: String,
+}
+
+/// The pgbouncer image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolerImage {
+    /// pgbouncer's version, major and minor.
     pub version: String,
     /// The image reference.
     pub image: String,

@@ -34,6 +34,7 @@ pub(crate) fn minimal() -> AcceptedSpec {
             pg_hba: Vec::new(),
             pg_ident: Vec::new(),
             swarm: SwarmOptions::default(),
+            pooler: None,
         }],
         users: Vec::new(),
         extensions: BTreeMap::new(),

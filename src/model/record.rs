@@ -36,6 +36,19 @@ pub struct Record {
     pub etcd_passwords: BTreeMap<String, Secret>,
     /// Set when the database was deleted: its data is in the trash.
     pub tombstone: Option<Tombstone>,
+    /// The pooler beside each instance: those that the spec asks for, and those of which something may be left.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub poolers: BTreeMap<InstanceId, PoolerChoice>,
+}
+
+/// What was chosen once for the pooler beside an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolerChoice {
+    /// The image it was given when its spec was accepted, so that a newer catalogue changes no running image.
+    pub image: String,
+    /// The port, where the spec says 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// The hosts that were chosen for the instances of a node.
@@ -99,6 +112,21 @@ impl Tombstone {
 }
 
 impl Record {
+    /// The images of its nodes and of its poolers.
+    pub fn all_images(&self) -> impl Iterator<Item = &String> {
+        self.images.values().chain(self.poolers.values().map(|choice| &choice.image))
+    }
+
+    /// The ports that it has and an earlier one had not.
+    #[must_use]
+    pub fn chosen_since(&self, before: &Self) -> BTreeSet<u16> {
+        let own =
+            self.ports.iter().filter(|(instance, _)| !before.ports.contains_key(*instance)).map(|(_, port)| *port);
+        let had = |instance: &InstanceId| before.poolers.get(instance).is_some_and(|choice| choice.port.is_some());
+        let poolers = self.poolers.iter().filter(|(instance, _)| !had(instance)).filter_map(|(_, choice)| choice.port);
+        own.chain(poolers).collect()
+    }
+
     /// The first record of a database.
     #[must_use]
     pub fn new(database: DatabaseId) -> Self {
@@ -112,6 +140,7 @@ impl Record {
             passwords: BTreeMap::new(),
             etcd_passwords: BTreeMap::new(),
             tombstone: None,
+            poolers: BTreeMap::new(),
         }
     }
 }

@@ -97,6 +97,10 @@ pub struct RoleAttributes {
     /// `VALID UNTIL`, after which the password is refused: RFC 3339 in UTC, or `-infinity`; desired: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<String>,
+    /// Whether it may ask for the password verifier of a user, through a function of pgmoor's own that gives nothing else:
+    /// a pooler checks passwords by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_verifiers: bool,
 }
 
 #[cfg(test)]

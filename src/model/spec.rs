@@ -101,6 +101,42 @@ pub struct NodeSpec {
     pub pg_ident: Vec<String>,
     /// What is passed on to the Swarm service.
     pub swarm: SwarmOptions,
+    /// The pooler on each of its hosts, where the spec asks for one.
+    pub pooler: Option<PoolerSpec>,
+}
+
+impl NodeSpec {
+    /// The memory that one host gives to the node: an instance, and its pooler where there is one, in bytes.
+    #[must_use]
+    pub fn host_memory_bytes(&self) -> u64 {
+        self.memory_bytes.saturating_add(self.pooler.as_ref().map_or(0, |pooler| pooler.memory_bytes))
+    }
+}
+
+/// A pooler: it keeps few connections to the primary and lends them to many clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolerSpec {
+    /// The image it runs: the catalogue's, or the pinned one.
+    pub image: String,
+    /// Which port to publish.
+    pub port: PortRequest,
+    /// For how long a client has a connection.
+    pub mode: PoolMode,
+    /// The most clients that one pooler serves.
+    pub clients_max: u32,
+    /// The most connections to the primary that one pooler keeps for each user.
+    pub pool_size: u32,
+    /// Limit and reservation of one pooler, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// For how long a pooler lends a connection to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    /// For a transaction.
+    Transaction,
+    /// Until the client leaves.
+    Session,
 }
 
 /// What a document asks of the hosts that it leaves open.
@@ -129,6 +165,18 @@ pub enum PortRequest {
     Chosen,
     /// This one.
     Fixed(u16),
+}
+
+impl PortRequest {
+    /// The port, where `chosen` is the one that was chosen, if one was.
+    #[must_use]
+    pub fn of(self, chosen: Option<u16>) -> Option<u16> {
+        match self {
+            Self::Unpublished => None,
+            Self::Fixed(port) => Some(port),
+            Self::Chosen => chosen,
+        }
+    }
 }
 
 /// A role that pgmoor keeps.

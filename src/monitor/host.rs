@@ -18,6 +18,7 @@ use crate::world::World;
 /// What runs in an image.
 const POSTGRES: &str = "postgres";
 const ETCD: &str = "etcd";
+const PGBOUNCER: &str = "pgbouncer";
 /// Below this share of the disk free, the host is degraded: Postgres stops when a disk is full.
 const FREE_PERCENT_MIN: u64 = 5;
 
@@ -197,13 +198,15 @@ impl HostReporter {
 async fn images(world: &World) -> crate::drivers::Result<Vec<ImageState>> {
     let catalogue = &world.catalogue;
     let postgres = catalogue.postgres.iter().map(|image| (POSTGRES, &image.version, &image.image));
+    let own = [(ETCD, &catalogue.etcd.version, &catalogue.etcd.image)];
+    let pooler = catalogue.pooler.iter().map(|pooler| (PGBOUNCER, &pooler.version, &pooler.image));
     let mut images = Vec::new();
     let (arriving, asked) = (world.images.arriving(), world.images.asked());
-    let etcd = (ETCD, &catalogue.etcd.version, &catalogue.etcd.image);
-    let known: BTreeSet<&String> = postgres.clone().chain([etcd]).map(|(_, _, image)| image).collect();
+    let known: BTreeSet<&String> =
+        postgres.clone().chain(own).chain(pooler.clone()).map(|(_, _, image)| image).collect();
     let none = String::new();
     let pinned = asked.keys().filter(|image| !known.contains(image)).map(|image| (POSTGRES, &none, image));
-    for (component, version, image) in postgres.chain([etcd]).chain(pinned) {
+    for (component, version, image) in postgres.chain(own).chain(pooler).chain(pinned) {
         let seen = world.drivers.swarm.image(image).await?;
         let arrival = arriving.as_ref().filter(|arrival| seen.is_none() && arrival.image == *image);
         images.push(ImageState {

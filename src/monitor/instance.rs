@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::documents::{InstanceState, Role, Time};
+use crate::contract::documents::{InstanceState, PoolerSeen, PoolerState, Role, Time};
 use crate::model::{Health, NodeName};
 use crate::report::health::Sample;
 use crate::store::{OutMessage, Result, Rows as _, Writer};
-use crate::world::vitals::{Answering, ServerVitals, Target, Vitals};
+use crate::world::vitals::{Answering, PoolerVitals, ServerVitals, Target, Vitals};
 
 /// What a look found.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub(super) fn fill_lags(instances: &mut [Sampled]) {
 }
 
 /// What was seen of an instance, judged.
-pub(super) fn judged(target: Target, vitals: &Vitals, now: Time) -> Sampled {
-    let (sample, state) = match vitals {
+pub(super) fn judged(target: Target, vitals: &Vitals, pooler: Option<&PoolerVitals>, now: Time) -> Sampled {
+    let (sample, mut state) = match vitals {
         Vitals::Hidden { why } => (Sample::missed(Health::Unknown, why), None),
         Vitals::Silent { why } => (Sample::missed(Health::Down, why), None),
         Vitals::NotThere { what } => {
@@ -52,8 +52,31 @@ pub(super) fn judged(target: Target, vitals: &Vitals, now: Time) -> Sampled {
         Vitals::Answers(seen) => (of_postgres(seen), Some(state(&target, seen, now))),
     };
     let there = state.as_ref().is_none_or(|state| state.container.is_some());
+    if let Some(state) = &mut state {
+        state.pooler = pooler.map(pooler_state);
+    }
+    let sample = pooled(sample, pooler);
     let lsn = if let Vitals::Answers(seen) = vitals { seen.lsn } else { None };
     Sampled { target, sample, there, state, lsn }
+}
+
+/// A sample of a Postgres that serves, whose pooler may not.
+fn pooled(sample: Sample, pooler: Option<&PoolerVitals>) -> Sample {
+    match pooler {
+        Some(PoolerVitals::Stopped) if sample.health == Health::Healthy => {
+            // It may be about to be replaced.
+            Sample::missed(Health::Degraded, "no container of its pooler runs")
+        }
+        Some(PoolerVitals::Stopped | PoolerVitals::Running { .. } | PoolerVitals::Hidden { .. }) | None => sample,
+    }
+}
+
+fn pooler_state(seen: &PoolerVitals) -> PoolerState {
+    match seen {
+        PoolerVitals::Running { primary } => PoolerState { state: PoolerSeen::Running, primary: primary.clone() },
+        PoolerVitals::Stopped => PoolerState { state: PoolerSeen::Stopped, primary: None },
+        PoolerVitals::Hidden { .. } => PoolerState { state: PoolerSeen::Unknown, primary: None },
+    }
 }
 
 fn of_postgres(seen: &Answering) -> Sample {
@@ -98,6 +121,7 @@ fn blank(target: &Target, state: &str, now: Time) -> InstanceState {
         image: None,
         pending_restart: false,
         started_at: None,
+        pooler: None,
         checked_at: now,
     }
 }
@@ -137,6 +161,16 @@ pub(super) fn enqueue_if_news(writer: &mut Writer<'_>, message: &OutMessage) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pooler_that_does_not_run_degrades_what_serves() {
+        let health = |sample: Sample, pooler| pooled(sample, pooler).health;
+        assert_eq!(health(Sample::healthy(), Some(&PoolerVitals::Stopped)), Health::Degraded);
+        assert_eq!(health(Sample::healthy(), Some(&PoolerVitals::Running { primary: None })), Health::Healthy);
+        assert_eq!(health(Sample::healthy(), None), Health::Healthy);
+        let down = Sample::certain(Health::Down, "x");
+        assert_eq!(health(down, Some(&PoolerVitals::Stopped)), Health::Down);
+    }
 
     #[test]
     fn positions_are_written_as_postgres_does() {

@@ -25,7 +25,7 @@ use crate::runtime::bell::{Bell, Listener};
 use crate::runtime::random::Random;
 use crate::store::{self, OutMessage, Rows as _, Store};
 use crate::world::World;
-use crate::world::vitals::{Target, Vitals};
+use crate::world::vitals::{PoolerVitals, Target, Vitals};
 use crate::world::work::{Question, Told};
 use instance::Sampled;
 
@@ -134,9 +134,9 @@ impl Monitor {
         while let Some(joined) = looks.join_next().await {
             match joined {
                 Ok(found) => {
-                    for (target, vitals) in found {
+                    for (target, vitals, pooler) in found {
                         let now = Time::from_ms(world.clock.now_ms());
-                        let one = instance::judged(target, &vitals, now);
+                        let one = instance::judged(target, &vitals, pooler.as_ref(), now);
                         sampled.entry(one.target.database.clone()).or_default().push(one);
                     }
                 }
@@ -252,18 +252,21 @@ fn databases(scopes: BTreeSet<Scope>) -> BTreeSet<DatabaseId> {
 }
 
 /// How the instances of one host are.
-async fn vitals(world: &World, host: &HostId, targets: Vec<Target>) -> Vec<(Target, Vitals)> {
+async fn vitals(world: &World, host: &HostId, targets: Vec<Target>) -> Vec<(Target, Vitals, Option<PoolerVitals>)> {
     let together = if *host == world.facts.host { targets.len() } else { ASKED_TOGETHER_MAX };
     let mut all = Vec::with_capacity(targets.len());
     for part in targets.chunks(together.max(1)) {
         let told = ask(world, host, Question::Vitals { targets: part.to_vec() }).await;
         let hidden = |why: String| vec![Vitals::Hidden { why }; part.len()];
-        let vitals = match told {
-            Ok(Told::Vitals { vitals }) if vitals.len() == part.len() => vitals,
-            Ok(told) => hidden(unexpected(host, &told).to_string()),
-            Err(error) => hidden(error.to_string()),
+        let (vitals, poolers) = match told {
+            Ok(Told::Vitals { vitals, poolers }) if vitals.len() == part.len() => (vitals, poolers),
+            Ok(told) => (hidden(unexpected(host, &told).to_string()), Vec::new()),
+            Err(error) => (hidden(error.to_string()), Vec::new()),
         };
-        all.extend(part.iter().cloned().zip(vitals));
+        let poolers = poolers.into_iter().chain(std::iter::repeat(None));
+        all.extend(
+            part.iter().cloned().zip(vitals).zip(poolers).map(|((target, vitals), pooler)| (target, vitals, pooler)),
+        );
     }
     all
 }
@@ -278,7 +281,8 @@ fn targets(world: &World, record: &Record) -> Vec<Target> {
         let (rest, _host) = name.rsplit_once('-')?;
         let (_database, node) = rest.rsplit_once('-')?;
         let host = world.hosts.iter().map(|facts| &facts.host).find(|host| instance.is_on(host))?.clone();
-        Some(Target { database: record.database.clone(), node: NodeName::parse(node).ok()?, instance, host })
+        let (database, node) = (record.database.clone(), NodeName::parse(node).ok()?);
+        Some(Target { database, node, pooler: record.poolers.contains_key(&instance), instance, host })
     };
     record.etcd_passwords.keys().filter_map(target).collect()
 }

@@ -7,7 +7,7 @@ use super::live;
 use super::service::Shared;
 use crate::domain::database::{Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST};
 use crate::model::spec::PortRequest;
-use crate::model::{AcceptedSpec, HostId, HostPorts, InstanceId};
+use crate::model::{AcceptedSpec, HostId, HostPorts, InstanceId, Record};
 use crate::runtime::random::NoRandomness;
 
 /// Chooses with the system's randomness, and ports that nobody has and nothing listens on.
@@ -26,19 +26,26 @@ impl<'a> Chooser<'a> {
         Self { shared, free: BTreeMap::new(), failed: None }
     }
 
-    /// Asks each host, to which the spec leaves the choice, for as many free ports as instances without one go there.
+    /// Asks each host, to which the spec leaves the choice, for as many free ports as instances and poolers without one go
+    /// there.
     pub(super) async fn new(
         shared: &'a Shared,
         spec: &AcceptedSpec,
-        chosen: &BTreeMap<InstanceId, u16>,
+        before: &Record,
         taken: &HostPorts,
     ) -> Result<Self, Error> {
         let mut wanted: BTreeMap<&HostId, usize> = BTreeMap::new();
-        for node in spec.nodes.iter().filter(|node| node.port == PortRequest::Chosen) {
-            // An instance that has a port keeps it, so its host need not answer.
-            let has = |host: &&HostId| chosen.contains_key(&InstanceId::derive(&spec.id, &node.name, host));
-            for host in node.hosts.iter().filter(|host| !has(host)) {
-                *wanted.entry(host).or_default() += 1;
+        for node in &spec.nodes {
+            let pooler = node.pooler.as_ref().map(|pooler| pooler.port);
+            for host in &node.hosts {
+                // Whoever has a port keeps it, so its host need not answer.
+                let instance = InstanceId::derive(&spec.id, &node.name, host);
+                let own = node.port == PortRequest::Chosen && !before.ports.contains_key(&instance);
+                let kept = before.poolers.get(&instance).and_then(|choice| choice.port);
+                let count = usize::from(own) + usize::from(pooler == Some(PortRequest::Chosen) && kept.is_none());
+                if count > 0 {
+                    *wanted.entry(host).or_default() += count;
+                }
             }
         }
         let mut free = BTreeMap::new();

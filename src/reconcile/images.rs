@@ -19,7 +19,7 @@ use crate::contract::documents::{Event, EventData, EventType, Time};
 use crate::contract::topics::Topic;
 use crate::drivers::{self, Result, handover};
 use crate::execute::{ask, unexpected};
-use crate::model::{HostId, Record, Scope};
+use crate::model::{HostId, InstanceId, Record, Scope};
 use crate::runtime::bell::Bell;
 use crate::runtime::chain::chain;
 use crate::store::{self, Rows as _};
@@ -125,12 +125,12 @@ impl Images {
     /// Which images every host needs: those of the catalogue, and those that specs pin for it.
     fn wanted<'a>(&self, records: impl Iterator<Item = &'a Record>) -> BTreeMap<HostId, BTreeSet<String>> {
         let (world, catalogue) = (&self.shared.world, &self.shared.options.catalogue);
-        let all: BTreeSet<String> =
-            catalogue.postgres.iter().map(|image| &image.image).chain([&catalogue.etcd.image]).cloned().collect();
+        let own = [&catalogue.etcd.image].into_iter().chain(catalogue.pooler.iter().map(|pooler| &pooler.image));
+        let all: BTreeSet<String> = catalogue.postgres.iter().map(|image| &image.image).chain(own).cloned().collect();
         let hosts = world.hosts.of(&world.record.get());
         let mut wanted: BTreeMap<HostId, BTreeSet<String>> =
             hosts.iter().map(|facts| (facts.host.clone(), all.clone())).collect();
-        let pins = records.filter(|record| record.images.values().any(|image| !all.contains(image)));
+        let pins = records.filter(|record| record.all_images().any(|image| !all.contains(image)));
         for (host, image) in pins.flat_map(|record| self.needed(record)) {
             if let Some(images) = wanted.get_mut(&host) {
                 images.insert(image);
@@ -146,7 +146,13 @@ impl Images {
         nodes
             .flat_map(|node| {
                 let image = record.images.get(node.name.as_str()).unwrap_or(&node.image).clone();
-                node.hosts.into_iter().map(move |host| (host, image.clone()))
+                let pooler = |host: &HostId| {
+                    let choice = record.poolers.get(&InstanceId::derive(&record.database, &node.name, host))?;
+                    node.pooler.as_ref().map(|_| choice.image.clone())
+                };
+                let own = node.hosts.iter().map(|host| (host.clone(), image.clone()));
+                let poolers = node.hosts.iter().filter_map(|host| Some((host.clone(), pooler(host)?)));
+                own.chain(poolers).collect::<Vec<_>>()
             })
             .collect()
     }
@@ -162,7 +168,7 @@ impl Images {
         let shared = &self.shared;
         tracing::info!(%host, image, "the image arrived");
         changed.ring(Scope::Fleet);
-        let waited = records.filter(|record| record.images.values().any(|needed| needed == image));
+        let waited = records.filter(|record| record.all_images().any(|needed| needed == image));
         for record in waited {
             if !self.needed(record).contains(&(host.clone(), image.to_owned())) {
                 continue;

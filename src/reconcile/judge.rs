@@ -125,7 +125,7 @@ async fn recorded(shared: &Shared, judged: &Judged, stored: &StoredSpec) -> Resu
     if spec.deleted {
         return Ok(bury(before, shared.world.now_s(), shared.options.deletion_grace_s));
     }
-    let mut choose = Chooser::new(shared, spec, &before.ports, others).await?;
+    let mut choose = Chooser::new(shared, spec, &before, others).await?;
     let accepted = Accepted { spec, stored, previous: previous.as_ref(), placement: chosen };
     let minted = mint(accepted, before, &mut choose)?;
     choose.ended()?;

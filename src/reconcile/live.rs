@@ -15,7 +15,7 @@ use crate::domain::{HostFacts, layout};
 use crate::drivers::swarm::{Labels, ServiceSeen};
 use crate::drivers::{self, Result};
 use crate::execute::{ask, unexpected};
-use crate::model::spec::{NodeSpec, PortRequest};
+use crate::model::spec::{ExtraVolume, NodeSpec, PortRequest};
 use crate::model::{AcceptedSpec, HostId, InstanceId, Scope};
 use crate::world::work::{ImageFound, Question, Told};
 use crate::world::{FLEET_LABEL, SCOPE_LABEL, World};
@@ -53,10 +53,11 @@ pub(super) async fn look(world: &World, spec: &AcceptedSpec, document: &Value, m
         let place = Place { document, index };
         faults.extend(networks(world, node, &place).await?);
         for host in &node.hosts {
-            let there = OnHost { host, spec, node, own: &own };
-            let found = there.look(world, &place, missing).await?;
-            faults.extend(found.0);
-            notes.extend(found.1);
+            for there in OnHost::all((spec, node), host, &own, &place) {
+                let found = there.look(world, &place, missing).await?;
+                faults.extend(found.0);
+                notes.extend(found.1);
+            }
         }
     }
     Ok(Looked { faults, notes, others })
@@ -96,13 +97,13 @@ pub(super) fn overcommitted(facts: &HostFacts, spec: &AcceptedSpec, document: &V
     let mut faults = Vec::new();
     for (index, node) in spec.nodes.iter().enumerate().filter(|(_, node)| node.hosts.contains(&facts.host)) {
         let place = Place { document, index };
-        if taken.memory_bytes.saturating_add(node.memory_bytes) > facts.memory_bytes {
+        if taken.memory_bytes.saturating_add(node.host_memory_bytes()) > facts.memory_bytes {
             let message = format!(
                 "host {} has {} MiB of memory, of which {} MiB are promised; {} MiB more do not fit",
                 facts.host,
                 mebibytes(facts.memory_bytes),
                 mebibytes(taken.memory_bytes),
-                mebibytes(node.memory_bytes),
+                mebibytes(node.host_memory_bytes()),
             );
             let fault = Fault::new(Code::MemoryOvercommitted, place.of("/memory"), message);
             faults.push(fault.hint("ask for less memory, or give less to other databases"));
@@ -139,8 +140,8 @@ async fn names(world: &World, spec: &AcceptedSpec, others: &[ServiceSeen]) -> Re
     };
     let mut faults = Vec::new();
     for node in &spec.nodes {
-        let wanted = node.hosts.iter().map(|host| layout::service(&InstanceId::derive(&spec.id, &node.name, host)));
-        let wanted: Vec<String> = wanted.collect();
+        let instances = node.hosts.iter().map(|host| InstanceId::derive(&spec.id, &node.name, host));
+        let wanted: Vec<String> = instances.flat_map(|instance| service_names(node, &instance)).collect();
         let taken = others.iter().filter(|other| wanted.contains(&other.attributes.name));
         faults.extend(taken.map(|other| fault("service", &other.attributes.name, &other.attributes.labels)));
     }
@@ -157,6 +158,12 @@ async fn names(world: &World, spec: &AcceptedSpec, others: &[ServiceSeen]) -> Re
         None => {}
     }
     Ok(faults)
+}
+
+/// The names of the services that an instance of a node has.
+pub(super) fn service_names(node: &NodeSpec, instance: &InstanceId) -> Vec<String> {
+    let pooler = node.pooler.as_ref().map(|_| layout::pooler_service(instance));
+    [layout::service(instance)].into_iter().chain(pooler).collect()
 }
 
 /// Where a field of a node stands: in the node if the node says it, else in the spec.
@@ -182,23 +189,53 @@ impl Place<'_> {
     }
 }
 
-/// One instance of a database, on its host.
+/// An instance of a database, or the pooler beside it, on its host.
 struct OnHost<'a> {
     host: &'a HostId,
-    spec: &'a AcceptedSpec,
-    node: &'a NodeSpec,
+    /// The name of the instance's service.
+    instance: String,
+    image: &'a str,
+    port: PortRequest,
+    volumes: &'a [ExtraVolume],
     /// The database's own services.
     own: &'a [ServiceSeen],
+    /// Where image and port stand.
+    pointers: (String, String),
 }
 
-impl OnHost<'_> {
-    /// Asks the host for what the instance needs there: its port, its volumes, its image.
+impl<'a> OnHost<'a> {
+    /// The instance of a node on this host, and its pooler.
+    fn all(
+        (spec, node): (&AcceptedSpec, &'a NodeSpec),
+        host: &'a HostId,
+        own: &'a [ServiceSeen],
+        place: &Place<'_>,
+    ) -> Vec<Self> {
+        let instance = layout::service(&InstanceId::derive(&spec.id, &node.name, host));
+        let pooler = node.pooler.as_ref().map(|pooler| Self {
+            host,
+            instance: instance.clone(),
+            image: &pooler.image,
+            port: pooler.port,
+            volumes: &[],
+            own,
+            pointers: (place.of("/pooler"), place.of("/pooler/port")),
+        });
+        let pointers = (place.of_image(), place.of("/port"));
+        let volumes = &node.swarm.extra_volumes;
+        [Self { host, instance, image: &node.image, port: node.port, volumes, own, pointers }]
+            .into_iter()
+            .chain(pooler)
+            .collect()
+    }
+
+    /// Asks the host for what is needed there: the port, the volumes, the image.
     async fn look(&self, world: &World, place: &Place<'_>, missing: Missing) -> Result<(Vec<Fault>, Vec<PlanNote>)> {
-        let volumes = &self.node.swarm.extra_volumes;
+        let volumes = self.volumes;
         let question = Question::Room {
             ports: self.new_port(world).into_iter().collect(),
             paths: volumes.iter().map(|volume| volume.host_path.clone()).collect(),
-            image: Some((self.node.image.clone(), false)),
+            image: Some((self.image.to_owned(), false)),
         };
         let told = match ask(world, self.host, question).await {
             // What is there already stays, and waits for its host like all else of it.
@@ -207,19 +244,19 @@ impl OnHost<'_> {
         };
         let may_pull = missing == Missing::Pull;
         let Told::Room { listened, missing, image } = &told else { return Err(unexpected(self.host, &told)) };
-        let mut faults: Vec<Fault> = listened.iter().map(|port| self.listened(*port, place)).collect();
+        let mut faults: Vec<Fault> = listened.iter().map(|port| self.listened(*port)).collect();
         for (index, volume) in volumes.iter().enumerate().filter(|(_, volume)| missing.contains(&volume.host_path)) {
             let pointer = place.of(&format!("/orchestrator_opts/swarm/extra_volumes/{index}/host_path"));
             let message = format!("host {} has no {}", self.host, volume.host_path);
             faults.push(Fault::new(Code::VolumePathMissing, pointer, message).hint("make the directory on the host"));
         }
-        let (mut notes, what) = (Vec::new(), format!("image {} is not on host {}", self.node.image, self.host));
+        let (mut notes, what) = (Vec::new(), format!("image {} is not on host {}", self.image, self.host));
         let from = if *image == ImageFound::Missing { self.elsewhere(world).await } else { None };
         let image = match image {
             // It comes from the other host, and the instance waits for it.
             ImageFound::Missing if may_pull => match &from {
                 Some(from) => {
-                    world.images.note_missing(self.host, &self.node.image, from);
+                    world.images.note_missing(self.host, self.image, from);
                     ImageFound::There
                 }
                 None => self.pulled(world).await?,
@@ -233,12 +270,12 @@ impl OnHost<'_> {
                     Some(from) => format!("it would be handed over from host {from}, and the instance waits for it"),
                     None => "it would be pulled, and the spec refused where no registry has it".to_owned(),
                 };
-                notes.push(PlanNote { pointer: place.of_image(), message: format!("{what}: {how}") });
+                notes.push(PlanNote { pointer: self.pointers.0.clone(), message: format!("{what}: {how}") });
             }
             ImageFound::Refused { why } => {
                 let message = format!("{what} and could not be pulled: {why}");
                 let hint = "build it (`make images`), load it with `docker load`, or name one that a registry has";
-                faults.push(Fault::new(Code::ImageMissing, place.of_image(), message).hint(hint));
+                faults.push(Fault::new(Code::ImageMissing, self.pointers.0.clone(), message).hint(hint));
             }
         }
         Ok((faults, notes))
@@ -246,7 +283,7 @@ impl OnHost<'_> {
 
     /// Another host that has the image. One that does not answer is passed over.
     async fn elsewhere(&self, world: &World) -> Option<HostId> {
-        let image = &self.node.image;
+        let image = self.image;
         let others = world.hosts.iter().map(|facts| &facts.host).filter(|host| *host != self.host);
         let asks = others.map(|host| async move {
             let told = ask(world, host, of_image(image, false)).await;
@@ -263,30 +300,29 @@ impl OnHost<'_> {
 
     /// Has the host pull the image, which no other has.
     async fn pulled(&self, world: &World) -> Result<ImageFound> {
-        match ask(world, self.host, of_image(&self.node.image, true)).await? {
+        match ask(world, self.host, of_image(self.image, true)).await? {
             Told::Room { image, .. } => Ok(image),
             told => Err(unexpected(self.host, &told)),
         }
     }
 
     fn is_there(&self) -> bool {
-        let name = layout::service(&InstanceId::derive(&self.spec.id, &self.node.name, self.host));
-        self.own.iter().any(|service| service.attributes.name == name)
+        self.own.iter().any(|service| service.attributes.name == self.instance)
     }
 
     /// The fixed port that the database does not have yet on this host.
     fn new_port(&self, world: &World) -> Option<u16> {
-        let PortRequest::Fixed(port) = self.node.port else { return None };
+        let PortRequest::Fixed(port) = self.port else { return None };
         let swarm_node = world.hosts.get(self.host).map(|facts| facts.swarm_node.as_str());
         let here = self.own.iter().filter(|service| Some(service.attributes.swarm_node.as_str()) == swarm_node);
         let has = here.flat_map(|service| &service.attributes.ports).any(|published| published.published == port);
         (!has).then_some(port)
     }
 
-    fn listened(&self, port: u16, place: &Place<'_>) -> Fault {
+    fn listened(&self, port: u16) -> Fault {
         let message = format!("something else listens on port {port} of host {}", self.host);
         let hint = "choose another port, or 0 to let pgmoor choose one";
-        Fault::new(Code::PortInUse, place.of("/port"), message).hint(hint)
+        Fault::new(Code::PortInUse, self.pointers.1.clone(), message).hint(hint)
     }
 }
 

@@ -19,7 +19,7 @@ use super::tell::{self, Carried, Phase, Seen, Told, View};
 use crate::contract::documents::Time;
 use crate::domain::database;
 use crate::execute::{Ended, refresh};
-use crate::model::spec::{PortRequest, Reconcile};
+use crate::model::spec::Reconcile;
 use crate::model::{
     AcceptedSpec, DatabaseId, Graph, HostId, InstanceId, Kind, Observed, Payload, Record, Resource, ResourceId, Scope,
 };
@@ -421,13 +421,14 @@ pub(super) fn published_ports(spec: &AcceptedSpec, record: &Record) -> BTreeSet<
     let nodes = spec.nodes.iter().filter(|_| !spec.deleted);
     nodes
         .flat_map(|node| {
-            node.hosts.iter().filter_map(|host| {
-                let port = match node.port {
-                    PortRequest::Unpublished => None,
-                    PortRequest::Fixed(port) => Some(port),
-                    PortRequest::Chosen => record.ports.get(&InstanceId::derive(&spec.id, &node.name, host)).copied(),
-                };
-                Some((host.clone(), port?))
+            node.hosts.iter().flat_map(|host| {
+                let instance = InstanceId::derive(&spec.id, &node.name, host);
+                let pooler = node
+                    .pooler
+                    .as_ref()
+                    .and_then(|pooler| pooler.port.of(record.poolers.get(&instance).and_then(|choice| choice.port)));
+                let ports = [node.port.of(record.ports.get(&instance).copied()), pooler];
+                ports.into_iter().flatten().map(|port| (host.clone(), port))
             })
         })
         .collect()

@@ -126,7 +126,7 @@ impl<'a> Placing<'a> {
         let services = world.drivers.swarm.services(&BTreeMap::new()).await?;
         let there: BTreeSet<HostId> =
             self.open().filter_map(|(_, _, before)| before).flat_map(|before| hosts_of(&before)).collect();
-        let ports: BTreeSet<u16> = self.open().filter_map(|(node, ..)| fixed(node)).collect();
+        let ports: BTreeSet<u16> = self.open().flat_map(|(node, ..)| fixed(node)).collect();
         let hosts = self.hosts();
         let asked = hosts.iter().filter(|facts| !there.contains(&facts.host)).map(|facts| {
             let question = Question::Room { ports: ports.clone(), paths: BTreeSet::new(), image: None };
@@ -193,7 +193,7 @@ impl<'a> Placing<'a> {
         let besides: Vec<Amount> = self.shared.tentative.of_others(host, id).into_iter().chain(beside).collect();
         besides.iter().for_each(|amount| promised += *amount);
         let listened = seen.listened.get(host);
-        let port_taken = fixed(node).and_then(|port| match given.ports.get(&(host.clone(), port)) {
+        let port_taken = fixed(node).find_map(|port| match given.ports.get(&(host.clone(), port)) {
             Some(other) => Some(format!("port {port} there belongs to database {other}")),
             None if listened.is_some_and(|listened| listened.contains(&port)) => {
                 Some(format!("something else listens on port {port} there"))
@@ -217,11 +217,13 @@ fn free(facts: &HostFacts) -> Room<'_> {
     Room { facts, answers: true, instances: 0, memory_promised_bytes, cpu_promised_millis, port_taken: None }
 }
 
-fn fixed(node: &NodeSpec) -> Option<u16> {
-    match node.port {
+/// The ports that an instance of the node must have, and its pooler.
+fn fixed(node: &NodeSpec) -> impl Iterator<Item = u16> {
+    let pooler = node.pooler.as_ref().map(|pooler| pooler.port);
+    [Some(node.port), pooler].into_iter().flatten().filter_map(|port| match port {
         PortRequest::Fixed(port) => Some(port),
         PortRequest::Unpublished | PortRequest::Chosen => None,
-    }
+    })
 }
 
 fn hosts_of(placement: &Placement) -> Vec<HostId> {
@@ -284,7 +286,7 @@ impl Tentative {
     pub(super) fn reserve(&self, spec: &AcceptedSpec) -> Reserved<'_> {
         let open = spec.nodes.iter().filter(|node| node.placement.is_some());
         let taken = open.flat_map(|node| {
-            let amount = Amount { memory_bytes: node.memory_bytes, cpu_millis: node.cpu_millis.unwrap_or(0) };
+            let amount = Amount { memory_bytes: node.host_memory_bytes(), cpu_millis: node.cpu_millis.unwrap_or(0) };
             node.hosts.iter().map(move |host| (host.clone(), amount))
         });
         self.lock().insert(spec.id.clone(), taken.collect());

@@ -117,7 +117,7 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
             accepted_at_s: shared.world.now_s(),
         },
     };
-    let chosen_before = before.ports.clone();
+    let chosen_before = before.clone();
     let accepted = Accepted { spec: &spec, stored: &stored, previous: previous.as_ref(), placement: &chosen };
     let graphs = graphs(shared, accepted, before).await;
     let (desired, previous_graph, record) = graphs.map_err(|error| unseen(&*error))?;
@@ -134,8 +134,7 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
     notes.extend(report::scripts::notes(&desired, &observed));
     let document = report::proposed_plan_document(id, &plan, &record, now);
     let document = report::with_interruptions(document, &disruptions, &downtimes, state);
-    let guesses = record.ports.iter().filter(|(instance, _)| !chosen_before.contains_key(*instance));
-    Ok(report::with_guesses(PlanDoc { notes, ..document }, &guesses.map(|(_, port)| *port).collect()))
+    Ok(report::with_guesses(PlanDoc { notes, ..document }, &record.chosen_since(&chosen_before)))
 }
 
 /// The hosts that would be chosen.
@@ -168,7 +167,7 @@ async fn graphs(
         let after = database::bury(before, shared.world.now_s(), shared.options.deletion_grace_s);
         return Ok((database::buried(&after)?, old, after));
     }
-    let mut choose = Chooser::new(shared, spec, &before.ports, &HostPorts::new()).await?;
+    let mut choose = Chooser::new(shared, spec, &before, &HostPorts::new()).await?;
     let after = database::mint(accepted, before, &mut choose)?;
     choose.ended()?;
     Ok((shared.graph(spec, &after)?, Graph::default(), after))

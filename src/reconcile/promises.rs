@@ -51,7 +51,7 @@ impl Amount {
     fn of(spec: &AcceptedSpec, host: &HostId) -> Self {
         let mut sum = Self::default();
         for node in spec.nodes.iter().filter(|node| !spec.deleted && node.hosts.contains(host)) {
-            sum += Self { memory_bytes: node.memory_bytes, cpu_millis: node.cpu_millis.unwrap_or(0) };
+            sum += Self { memory_bytes: node.host_memory_bytes(), cpu_millis: node.cpu_millis.unwrap_or(0) };
         }
         sum
     }

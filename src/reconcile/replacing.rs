@@ -118,7 +118,7 @@ impl Pass {
         }
         let moved = placing::with_hosts(spec.clone(), &wish.choices);
         let chosen = placing::placements(wish.choices);
-        let mut choose = Chooser::new(shared, &moved, &record.ports, &others).await?;
+        let mut choose = Chooser::new(shared, &moved, &record, &others).await?;
         let accepted = Accepted { spec: &moved, stored: &stored, previous: Some(spec), placement: &chosen };
         let next = database::mint(accepted, record, &mut choose)?;
         choose.ended()?;

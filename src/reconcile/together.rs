@@ -130,7 +130,8 @@ impl Host {
     /// Whether the spec can be accepted without another look.
     async fn carries(&mut self, shared: &Shared, spec: &AcceptedSpec, table: &Table<'_>) -> Result<bool, judge::Error> {
         let own = |node: &NodeSpec| {
-            node.hosts.iter().map(|host| layout::service(&InstanceId::derive(&spec.id, &node.name, host))).collect()
+            let instances = node.hosts.iter().map(|host| InstanceId::derive(&spec.id, &node.name, host));
+            instances.flat_map(|instance| live::service_names(node, &instance)).collect()
         };
         let names: BTreeSet<String> = spec.nodes.iter().flat_map(|node| -> Vec<String> { own(node) }).collect();
         let mut services = names.iter().filter_map(|name| self.services.get(name));
@@ -138,6 +139,7 @@ impl Host {
         let is_plain = spec.nodes.iter().all(|node| {
             node.hosts == [shared.world.facts.host.clone()]
                 && node.port == PortRequest::Unpublished
+                && node.pooler.as_ref().is_none_or(|pooler| pooler.port == PortRequest::Unpublished)
                 && node.swarm.extra_volumes.is_empty()
                 && node.swarm.extra_networks.is_empty()
         });
@@ -151,8 +153,10 @@ impl Host {
             return Ok(false);
         }
         for node in &spec.nodes {
-            if !self.has_image(shared, &node.image).await? {
-                return Ok(false);
+            for image in [Some(&node.image), node.pooler.as_ref().map(|pooler| &pooler.image)].into_iter().flatten() {
+                if !self.has_image(shared, image).await? {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)

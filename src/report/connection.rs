@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use crate::contract::documents::{Connection, ConnectionUser, HealthDoc, InstanceState, InstanceSummary};
 use crate::contract::topics::Topic;
 use crate::model::ids::NodeName;
-use crate::model::spec::{NodeSpec, PortRequest};
+use crate::model::spec::NodeSpec;
 use crate::model::{AcceptedSpec, Health, HostId, InstanceId, Record};
 
 /// The port inside the container and on the database's own network.
 const POSTGRES_PORT: u16 = 5432;
+/// The same of a pooler.
+const POOLER_PORT: u16 = 6432;
 
 /// How to reach a database whose instances run on hosts with these addresses, the primary first where it is known.
 /// There is no password in it.
@@ -30,12 +32,15 @@ pub fn connection(
     let names: Vec<String> = places.iter().map(Place::name).collect();
     let several = names.len() > 1;
     let uri = |attributes| uri(user, &names.join(","), &spec.database_name, attributes);
+    let poolers: Vec<String> = places.iter().filter_map(Place::pooler_name).collect();
     Connection {
         hosts: places.iter().filter_map(|place| place.address).map(|address| address.to_string()).collect(),
         port: places.first().and_then(|place| place.port),
         database: spec.database_name.clone(),
         uri: uri(several.then_some("read-write")),
         uri_read_only: several.then(|| uri(Some("prefer-standby"))),
+        // Each leads to the primary, so any of them will do.
+        uri_pooled: (!poolers.is_empty()).then(|| self::uri(user, &poolers.join(","), &spec.database_name, None)),
         network: Some(network),
         users: spec
             .users
@@ -50,28 +55,38 @@ struct Place {
     instance: InstanceId,
     address: Option<IpAddr>,
     port: Option<u16>,
+    /// The port of the pooler beside it, where there is one.
+    pooler: Option<Option<u16>>,
 }
 
 fn places(spec: &AcceptedSpec, node: &NodeSpec, record: &Record, addresses: &BTreeMap<HostId, IpAddr>) -> Vec<Place> {
     let place = |host: &HostId| {
         let instance = InstanceId::derive(&spec.id, &node.name, host);
-        let port = match node.port {
-            PortRequest::Unpublished => None,
-            PortRequest::Fixed(port) => Some(port),
-            PortRequest::Chosen => record.ports.get(&instance).copied(),
-        };
-        Place { address: addresses.get(host).copied(), port, instance }
+        let port = node.port.of(record.ports.get(&instance).copied());
+        let pooler = node
+            .pooler
+            .as_ref()
+            .map(|pooler| pooler.port.of(record.poolers.get(&instance).and_then(|choice| choice.port)));
+        Place { address: addresses.get(host).copied(), port, pooler, instance }
     };
     node.hosts.iter().map(place).collect()
 }
 
 impl Place {
     fn name(&self) -> String {
-        match (self.address, self.port) {
-            (Some(IpAddr::V4(address)), Some(port)) => format!("{address}:{port}"),
-            (Some(IpAddr::V6(address)), Some(port)) => format!("[{address}]:{port}"),
-            // Not published: the name that it has on its own network.
-            (Some(_) | None, None) | (None, Some(_)) => format!("{}:{POSTGRES_PORT}", self.instance),
+        // Not published: the name that it has on its own network.
+        self.published(self.port).unwrap_or_else(|| format!("{}:{POSTGRES_PORT}", self.instance))
+    }
+
+    fn pooler_name(&self) -> Option<String> {
+        let on_network = || format!("pooler-{}:{POOLER_PORT}", self.instance);
+        Some(self.published(self.pooler?).unwrap_or_else(on_network))
+    }
+
+    fn published(&self, port: Option<u16>) -> Option<String> {
+        match (self.address?, port?) {
+            (IpAddr::V4(address), port) => Some(format!("{address}:{port}")),
+            (IpAddr::V6(address), port) => Some(format!("[{address}]:{port}")),
         }
     }
 }
@@ -125,6 +140,7 @@ pub fn instance_summaries(spec: &AcceptedSpec, said: impl Fn(&Topic) -> Option<V
 mod tests {
     use super::*;
     use crate::model::fixture::minimal;
+    use crate::model::spec::{PoolMode, PoolerSpec, PortRequest};
 
     /// A database without users on hosts `a` and `b`.
     fn on_two(port: PortRequest) -> AcceptedSpec {
@@ -159,6 +175,29 @@ mod tests {
         assert!(chosen.uri.starts_with("postgresql://192.0.2.2:6002,192.0.2.1:6001/"), "{}", chosen.uri);
         let private = told(PortRequest::Unpublished, Some(0)).uri;
         assert_eq!(private.matches(":5432").count(), 2, "{private}");
+    }
+
+    #[test]
+    fn poolers_stand_in_a_uri_of_their_own() {
+        let mut spec = on_two(PortRequest::Fixed(5432));
+        assert_eq!(told(&spec, None).uri_pooled, None);
+        let mut pooled = |port| {
+            spec.nodes[0].pooler = Some(PoolerSpec {
+                image: "pgbouncer".to_owned(),
+                port,
+                mode: PoolMode::Transaction,
+                clients_max: 1,
+                pool_size: 1,
+                memory_bytes: 1,
+            });
+            told(&spec, Some(1)).uri_pooled.unwrap()
+        };
+        // Any of them leads to the primary, so libpq need not look for it.
+        let uri = "postgresql://192.0.2.2:6000,192.0.2.1:6000/shop?sslmode=require";
+        assert_eq!(pooled(PortRequest::Fixed(6000)), uri);
+        let private = pooled(PortRequest::Unpublished);
+        assert_eq!(private.matches("pooler-shop-n1-").count(), 2, "{private}");
+        assert_eq!(private.matches(":6432").count(), 2, "{private}");
     }
 
     #[test]

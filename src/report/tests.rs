@@ -72,6 +72,7 @@ fn connection() -> Connection {
         database: "shop".to_owned(),
         uri: "postgresql:///shop".to_owned(),
         uri_read_only: None,
+        uri_pooled: None,
         network: None,
         users: Vec::new(),
     }

@@ -20,7 +20,7 @@ use crate::domain::{HostFacts, Hosts, layout};
 use crate::drivers::certificates::Authority;
 use crate::drivers::etcd::EtcdTarget;
 use crate::drivers::seal::FleetKey;
-use crate::drivers::swarm::{ContainerSeen, Labels};
+use crate::drivers::swarm::{ContainerSeen, Labels, ServiceSeen};
 use crate::drivers::{Drivers, Endpoint, Error, Result, TlsIdentity};
 use crate::model::{Catalogue, FleetId, HostId, Scope};
 use crate::runtime::clock::Clock;
@@ -34,6 +34,10 @@ pub(crate) const APPLIED_LABEL: &str = "pgmoor.applied";
 pub(crate) const TASK_LABEL: &str = "pgmoor.task";
 /// The label with the name of the resource that an object is.
 pub(crate) const RESOURCE_LABEL: &str = "pgmoor.resource";
+/// The label with what a service runs: Postgres, its pooler, etcd.
+const COMPONENT_LABEL: &str = "pgmoor.component";
+/// What it is for the service of an instance.
+const POSTGRES: &str = "postgres";
 /// The label with the fleet that an object belongs to.
 pub(crate) const FLEET_LABEL: &str = "pgmoor.fleet";
 /// The label with the scope that an object belongs to.
@@ -172,6 +176,13 @@ impl World {
             container,
         }))
     }
+}
+
+/// The instance whose service this is; none for a service that is something else.
+pub(crate) fn instance_of(service: &ServiceSeen) -> Option<&str> {
+    let labels = &service.attributes.labels;
+    let is_instance = labels.get(COMPONENT_LABEL).is_some_and(|component| component == POSTGRES);
+    labels.get(RESOURCE_LABEL).map(String::as_str).filter(|_| is_instance)
 }
 
 /// Where one running instance answers.

@@ -15,6 +15,27 @@ pub struct Target {
     pub instance: InstanceId,
     /// The host that it is on.
     pub host: HostId,
+    /// Whether a pooler should be beside it.
+    #[serde(default)]
+    pub pooler: bool,
+}
+
+/// What was seen of the pooler beside an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "pooler")]
+pub enum PoolerVitals {
+    /// Its container runs.
+    Running {
+        /// The instance that it found to be primary last.
+        primary: Option<InstanceId>,
+    },
+    /// No container of it runs.
+    Stopped,
+    /// It could not be looked at.
+    Hidden {
+        /// Why.
+        why: String,
+    },
 }
 
 /// What was seen of an instance.

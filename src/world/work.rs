@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::images;
-use super::vitals::{Target, Vitals};
+use super::vitals::{PoolerVitals, Target, Vitals};
 use crate::drivers::Result;
 use crate::model::observed::pairs;
 use crate::model::secret::clear;
@@ -165,6 +165,10 @@ pub enum Told {
     Vitals {
         /// In the order of the question.
         vitals: Vec<Vitals>,
+        /// The poolers beside them, in the same order; none: there should be none. A host of an earlier version tells
+        /// nothing of poolers.
+        #[serde(default)]
+        poolers: Vec<Option<PoolerVitals>>,
     },
     /// The trash is empty.
     Purged,

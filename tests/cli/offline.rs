@@ -136,5 +136,7 @@ fn a_password_is_shown_only_when_asked_for() {
     assert!(said.code == 0 && !said.out.contains("s3cret"), "{said:?}");
     let said = run(&["connection", "shop", "--data-dir", data_dir, "-o", "json", "--show-password"]);
     let document: serde_json::Value = serde_json::from_str(&said.out).unwrap();
-    assert_eq!((document["password"].as_str(), document["port"].as_u64()), (Some("s3cret"), Some(5433)));
+    assert_eq!((document["password"].as_str(), document["servers"][0]["port"].as_u64()), (Some("s3cret"), Some(5433)));
+    let said = run(&["connection", "shop", "--data-dir", data_dir, "--pooled"]);
+    assert!(said.code == 1 && said.err.contains("has no pooler"), "{said:?}");
 }

@@ -8,6 +8,7 @@ mod crowd;
 #[path = "../support/daemon.rs"]
 mod daemon;
 mod forgive;
+mod pooler;
 mod report;
 #[path = "../support/wire.rs"]
 mod wire;

@@ -14,6 +14,7 @@ mod lease;
 mod leave;
 mod partition;
 mod placing;
+mod pooler;
 mod rows;
 mod site;
 mod swarm;

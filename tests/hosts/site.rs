@@ -17,7 +17,7 @@ const PORT: u16 = 1883;
 /// The port of the databases on their hosts.
 const POSTGRES_PORT: u16 = 6432;
 /// The password of the databases' user.
-const PASSWORD: &str = "three-hosts-7";
+pub(crate) const PASSWORD: &str = "three-hosts-7";
 /// How long a whole update may take, or whatever waits for a host that comes back: a minute or two on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a statement may take, and how long one host has to let it in: a commit waits for a replica until Patroni has
@@ -124,6 +124,11 @@ impl Site {
         let mut daemons = self.daemons.borrow_mut();
         daemons.retain(|(name, _)| *name != host.name);
         daemons.push((host.name.clone(), running));
+    }
+
+    /// Ends pgmoor on every host.
+    pub(crate) fn stop(&self) {
+        self.daemons.borrow_mut().clear();
     }
 
     /// The broker's host is lost, and all that the broker knew.

@@ -160,6 +160,7 @@ fn status_is_of_its_schema() {
             database: "shop".to_owned(),
             uri: "postgresql://192.0.2.1:5432/shop".to_owned(),
             uri_read_only: Some("postgresql://192.0.2.1:5432/shop".to_owned()),
+            uri_pooled: Some("postgresql://192.0.2.1:6432/shop".to_owned()),
             network: Some("shop-database".to_owned()),
             users: vec![ConnectionUser { username: "app".to_owned(), db_owner: true }],
         }),
@@ -191,6 +192,7 @@ fn health_and_instances_are_of_their_schemas() {
         image: Some("pgmoor/postgres:17.12".to_owned()),
         pending_restart: false,
         started_at: Some(time()),
+        pooler: Some(PoolerState { state: PoolerSeen::Running, primary: Some(instance()) }),
         checked_at: time(),
     };
     check(Kind::InstanceState, &state);

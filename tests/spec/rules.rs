@@ -1,7 +1,7 @@
 //! What an accepted spec says: defaults, overrides, what is kept, and rules that need a catalogue of their own.
 
 use pgmoor::contract::faults::{Code, Fault};
-use pgmoor::model::spec::PortRequest;
+use pgmoor::model::spec::{PoolMode, PortRequest};
 
 use crate::world::World;
 
@@ -124,6 +124,33 @@ fn spock_must_be_loaded_where_the_image_has_it() {
     assert_eq!(codes, [Code::InvalidParameter]);
     world.good(r#"{"postgresql_conf": {"shared_preload_libraries": "pg_stat_statements,spock"}}"#, None);
     world.good(r#"{"postgresql_conf": {"work_mem": "1MB"}}"#, None);
+}
+
+#[test]
+fn a_pooler_has_defaults_and_a_node_its_own() {
+    let pooler = |spec: &str| World::new().good(spec, None).nodes[0].pooler.clone();
+    assert_eq!(pooler("{}"), None);
+    let plain = pooler(r#"{"pooler": {}}"#).unwrap();
+    assert_eq!((plain.port, plain.mode), (PortRequest::Unpublished, PoolMode::Transaction));
+    assert_eq!((plain.clients_max, plain.pool_size, plain.memory_bytes), (200, 20, 64 << 20));
+    assert!(plain.image.starts_with("pgmoor/pgbouncer:"), "{plain:?}");
+    let own = pooler(
+        r#"{"pooler": {"port": 0, "mode": "session", "pool_size": 7, "image": "mine:1"},
+            "nodes": [{"name": "n1", "host_ids": ["host-1"], "pooler": {"port": 6000}}]}"#,
+    );
+    let own = own.unwrap();
+    assert_eq!((own.port, own.mode, own.pool_size), (PortRequest::Fixed(6000), PoolMode::Transaction, 20));
+    assert_eq!(own.image, plain.image, "it replaces the database's as a whole");
+}
+
+#[test]
+fn a_catalogue_without_a_pooler_needs_a_named_one() {
+    let world = World::new().with_catalogue(|catalogue| catalogue.pooler = None);
+    let faults = world.accept(br#"{"pooler": {}}"#, None).unwrap_err();
+    let places: Vec<(Code, &str)> = faults.iter().map(|fault| (fault.code, fault.pointer.as_str())).collect();
+    assert_eq!(places, [(Code::Required, "/pooler/image")]);
+    let named = world.good(r#"{"pooler": {"image": "mine:1"}}"#, None);
+    assert_eq!(named.nodes[0].pooler.as_ref().unwrap().image, "mine:1");
 }
 
 #[test]

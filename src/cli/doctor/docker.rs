@@ -103,8 +103,9 @@ pub(super) async fn look_for_images(
     catalogue: &Catalogue,
     registry: Option<&str>,
 ) -> Vec<(String, Found)> {
+    let own = [&catalogue.etcd.image].into_iter().chain(catalogue.pooler.iter().map(|pooler| &pooler.image));
     let names: std::collections::BTreeSet<&String> =
-        catalogue.postgres.iter().map(|entry| &entry.image).chain([&catalogue.etcd.image]).collect();
+        catalogue.postgres.iter().map(|entry| &entry.image).chain(own).collect();
     let there = |image: &str| format!("{}{image}", registry.unwrap_or_default());
     let looks = names.into_iter().map(|image| async move {
         let found = match docker.image(image).await {

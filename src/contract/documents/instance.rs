@@ -44,8 +44,33 @@ pub struct InstanceState {
     /// When Postgres was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// The pooler beside it, where the spec asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerState>,
     /// When this was seen.
     pub checked_at: Time,
+}
+
+/// The pooler beside an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PoolerState {
+    /// Whether it runs.
+    pub state: PoolerSeen,
+    /// The instance that it found to be primary last; none: it has found none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<InstanceId>,
+}
+
+/// Whether a pooler runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolerSeen {
+    /// Its container runs.
+    Running,
+    /// No container of it runs.
+    Stopped,
+    /// It could not be seen.
+    Unknown,
 }
 
 /// What an instance is in its node.

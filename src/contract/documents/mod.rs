@@ -24,7 +24,7 @@ pub use event::{Event, EventData, EventType, SPEC_VERSION};
 pub use health::HealthDoc;
 pub use history::{AcceptedBy, HistoryDoc, PastPlan, PastSpec, PastStep, SpecDiff, Trash};
 pub use host::{DockerState, HostInventory, HostStatus, ImageArrival, ImageState};
-pub use instance::{InstanceState, Role};
+pub use instance::{InstanceState, PoolerSeen, PoolerState, Role};
 pub use join::{HostAdmission, HostJoin};
 pub use plan::{
     Action, ApprovalState, Change, Counts, Disruption, Downtime, DowntimeBasis, Interruption, PlanApproval, PlanDoc,

@@ -237,6 +237,9 @@ pub struct Connection {
     /// The same for reading only, where there are replicas: one of them, else the primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri_read_only: Option<String>,
+    /// The same through the poolers, where the spec asks for them: it names all, and each leads to the primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri_pooled: Option<String>,
     /// The network to join to reach it without a published port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,

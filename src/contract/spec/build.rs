@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Context;
 use super::effective::{self, Effective};
-use crate::contract::wire::{ApprovalMode, DatabaseSpec, DatabaseUserSpec, ExtensionEntry, ReconcileMode, SwarmOpts};
+use super::{Context, quantity};
+use crate::contract::wire::{
+    ApprovalMode, DatabaseSpec, DatabaseUserSpec, ExtensionEntry, PoolerMode, ReconcileMode, SwarmOpts,
+};
 use crate::model::role::RoleFlags;
 use crate::model::spec::{
-    Approval, ExtensionSpec, ExtraNetwork, ExtraVolume, NodeSpec, Reconcile, Scripts, SwarmOptions, UserSpec,
+    Approval, ExtensionSpec, ExtraNetwork, ExtraVolume, NodeSpec, PoolMode, PoolerSpec, PortRequest, Reconcile,
+    Scripts, SwarmOptions, UserSpec,
 };
 use crate::model::{AcceptedSpec, DatabaseId, Digest, NodeName};
 
@@ -116,6 +119,32 @@ fn node_spec_with(node: &Effective<'_>, image: String, context: &Context<'_>) ->
         pg_hba: entries(&node.pg_hba),
         pg_ident: entries(&node.pg_ident),
         swarm: node.swarm.as_ref().map_or_else(SwarmOptions::default, |at| swarm_options(at.value)),
+        pooler: pooler(node, context),
+    })
+}
+
+/// The most clients of a pooler whose spec does not say: pgbouncer takes 40 KiB for each, so they fit its memory.
+const POOLER_CLIENTS: u32 = 200;
+/// The most connections for each user, where the spec does not say: pgbouncer's own.
+const POOL_SIZE: u32 = 20;
+/// The memory of a pooler whose spec does not say.
+const POOLER_MEMORY_BYTES: u64 = 64 << 20;
+
+/// The pooler; none where nobody names an image, which the rules refuse.
+fn pooler(node: &Effective<'_>, context: &Context<'_>) -> Option<PoolerSpec> {
+    let wanted = node.pooler.as_ref()?.value;
+    let of_catalogue = || context.catalogue.pooler.as_ref().map(|pooler| pooler.image.clone());
+    let memory = wanted.memory.as_deref().and_then(|text| quantity::bytes(text).ok());
+    Some(PoolerSpec {
+        image: wanted.image.clone().or_else(of_catalogue)?,
+        port: wanted.port.map_or(PortRequest::Unpublished, effective::request),
+        mode: match wanted.mode {
+            Some(PoolerMode::Transaction) | None => PoolMode::Transaction,
+            Some(PoolerMode::Session) => PoolMode::Session,
+        },
+        clients_max: wanted.max_client_connections.unwrap_or(POOLER_CLIENTS),
+        pool_size: wanted.pool_size.unwrap_or(POOL_SIZE),
+        memory_bytes: memory.unwrap_or(POOLER_MEMORY_BYTES),
     })
 }
 

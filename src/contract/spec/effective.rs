@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use super::{Context, quantity};
 use crate::contract::faults::pointer;
-use crate::contract::wire::{DatabaseNodeSpec, DatabaseSpec, ParameterValue, SwarmOpts, SynchronousReplication};
+use crate::contract::wire::{
+    DatabaseNodeSpec, DatabaseSpec, ParameterValue, PoolerSpec, SwarmOpts, SynchronousReplication,
+};
 use crate::model::catalogue::{PostgresImage, Template, Visibility};
 use crate::model::resource::SynchronousMode;
 use crate::model::spec::{NodeSpec, PlacementRequest, PortRequest};
@@ -49,6 +51,8 @@ pub(super) struct Effective<'a> {
     pub(super) pg_ident: Vec<&'a str>,
     /// Options for Swarm.
     pub(super) swarm: Option<At<&'a SwarmOpts>>,
+    /// The pooler, where one is asked for.
+    pub(super) pooler: Option<At<&'a PoolerSpec>>,
 }
 
 impl Effective<'_> {
@@ -104,6 +108,7 @@ fn node<'a>(
         pg_hba: own_lines(|own| &own.pg_hba_conf).chain(&spec.pg_hba_conf).map(String::as_str).collect(),
         pg_ident: own_lines(|own| &own.pg_ident_conf).chain(&spec.pg_ident_conf).map(String::as_str).collect(),
         swarm: swarm(spec, own, &place),
+        pooler: pooler(spec, own, &place),
     }
 }
 
@@ -166,8 +171,12 @@ impl Effective<'_> {
 /// The node of a database that lists none.
 pub(super) const DEFAULT_NODE: &str = "n1";
 
+/// The port that a number stands for.
+pub(super) fn request(port: u16) -> PortRequest {
+    if port == 0 { PortRequest::Chosen } else { PortRequest::Fixed(port) }
+}
+
 fn port(spec: &DatabaseSpec, own: Option<&DatabaseNodeSpec>, place: &str, context: &Context<'_>) -> At<PortRequest> {
-    let request = |port: u16| if port == 0 { PortRequest::Chosen } else { PortRequest::Fixed(port) };
     if let Some(port) = own.and_then(|own| own.port) {
         return At { value: request(port), pointer: pointer(place, "port") };
     }
@@ -203,4 +212,12 @@ fn swarm<'a>(spec: &'a DatabaseSpec, own: Option<&'a DatabaseNodeSpec>, place: &
     };
     let value = options.swarm.as_ref()?;
     Some(At { value, pointer: format!("{place}/orchestrator_opts/swarm") })
+}
+
+fn pooler<'a>(spec: &'a DatabaseSpec, own: Option<&'a DatabaseNodeSpec>, place: &str) -> Option<At<&'a PoolerSpec>> {
+    let (value, place) = match own.and_then(|own| own.pooler.as_ref()) {
+        Some(pooler) => (pooler, place),
+        None => (spec.pooler.as_ref()?, ""),
+    };
+    Some(At { value, pointer: pointer(place, "pooler") })
 }

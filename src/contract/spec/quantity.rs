@@ -38,6 +38,15 @@ pub fn cpu_millis(text: &str) -> Result<u64, QuantityError> {
 /// # Errors
 /// See [`QuantityError`].
 pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
+    let bytes = bytes(text)?;
+    if bytes < MEMORY_BYTES_MIN { Err(QuantityError::TooLittleMemory) } else { Ok(bytes) }
+}
+
+/// Bytes, as [`memory_bytes`] reads them, however few.
+///
+/// # Errors
+/// They cannot be read, or counted.
+pub fn bytes(text: &str) -> Result<u64, QuantityError> {
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic() || c == ' ').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let unit = unit.trim_start_matches(' ').to_ascii_lowercase();
@@ -55,8 +64,7 @@ pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
         ("p", _) => 5,
         _ => return Err(QuantityError::Form),
     };
-    let bytes = scaled(number, base.pow(power), usize::MAX)?;
-    if bytes < MEMORY_BYTES_MIN { Err(QuantityError::TooLittleMemory) } else { Ok(bytes) }
+    scaled(number, base.pow(power), usize::MAX)
 }
 
 fn whole(digits: &str) -> Result<u64, QuantityError> {

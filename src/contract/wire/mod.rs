@@ -7,6 +7,7 @@
 mod backup;
 mod labels;
 mod options;
+mod pooler;
 mod scalars;
 mod service;
 mod user;
@@ -20,6 +21,7 @@ pub use options::{
     ApprovalMode, ExtraNetworkSpec, ExtraVolumeSpec, OrchestratorOpts, ReconcileMode, ScriptsSpec, SwarmOpts,
     SynchronousReplication,
 };
+pub use pooler::{PoolerMode, PoolerSpec};
 pub use scalars::{ParameterValue, Parameters, SecretText};
 pub use service::{DatabaseConnectionSpec, ServiceConfig, ServiceSpec, ServiceType, TargetSessionAttrs};
 pub use user::{DatabaseUserSpec, ExtensionEntry, ExtensionObject};
@@ -111,6 +113,9 @@ pub struct DatabaseSpec {
     /// Whether a commit waits for a replica; left out: `off`. Needs a node with more than one host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synchronous: Option<SynchronousReplication>,
+    /// A pooler on each host; left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerSpec>,
     /// Roles of the database; left out: the template's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
@@ -206,6 +211,9 @@ pub struct DatabaseNodeSpec {
     /// Replaces the database's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orchestrator_opts: Option<OrchestratorOpts>,
+    /// Replaces the database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<PoolerSpec>,
     /// The node that a new node copies its data from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = crate::model::ids::NODE_NAME_PATTERN))]

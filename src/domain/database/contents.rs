@@ -5,15 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Inputs, minted};
+use super::{Inputs, minted, pooler};
 use crate::domain::describe::{Draft, Drafts};
 use crate::domain::{Error, layout};
 use crate::model::role::RoleAttributes;
 use crate::model::spec::{NodeSpec, UserSpec};
 use crate::model::{Attributes, Digest, Executor, Kind, Payload, ResourceId};
 
-/// The database that `initdb` makes, in which `post_init` runs.
-const MAINTENANCE_DATABASE: &str = "postgres";
 /// Extensions of the image that need another extension. (`CREATE EXTENSION … CASCADE` would race with the other.)
 const NEEDS: [(&str, &str); 1] = [("earthdistance", "cube")];
 
@@ -29,10 +27,15 @@ pub(super) fn describe(
     // Whichever of the instances is primary serves: the others may be away.
     let mut ready = Vec::new();
     if !scripts.post_init.is_empty() {
-        let draft = script("post_init", MAINTENANCE_DATABASE, &scripts.post_init, primary());
+        let draft = script("post_init", layout::MAINTENANCE_DATABASE, &scripts.post_init, primary());
         ready.push(drafts.add(draft.after_any(instances)));
     }
     let roles = roles(drafts, inputs, (instances, &ready), &primary)?;
+    if node.pooler.is_some() {
+        let attributes = Attributes::Role(pooler::role());
+        let draft = Draft::new(Kind::Role, layout::POOLER_ROLE, primary(), attributes);
+        drafts.add(draft.after_any(instances).after(&ready));
+    }
 
     let name = &spec.database_name;
     let owner = spec.owner();
@@ -94,6 +97,7 @@ fn roles<'a>(
             password_matches: true,
             connection_limit: None,
             valid_until: None,
+            asks_verifiers: false,
         });
         let groups = user.roles.iter().filter_map(|role| ids.get(role.as_str()));
         let draft = Draft::new(Kind::Role, name, primary(), attributes);

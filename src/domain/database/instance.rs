@@ -39,7 +39,9 @@ pub(super) fn describe(
     let instance = place.instance;
     let directories = directories(drafts, place);
     let mut loaded = certificates(drafts, inputs, place, &directories.certificates)?;
-    loaded.push(ca_file(drafts, inputs, place, &directories.certificates));
+    let home = layout::instance_directory(&place.facts.data_dir, instance.as_str());
+    let root = format!("instances/{instance}");
+    loaded.push(ca_file(drafts, inputs, place, (&home, &root, &directories.certificates)));
     let etcd_user = etcd_user(drafts, inputs, place, &shared.config)?;
     loaded.push(patroni_file(drafts, inputs, place, &directories.configs)?);
 
@@ -133,7 +135,7 @@ fn certificates(
 }
 
 /// Every name by which a client may have reached the instance.
-fn server_names(place: Place<'_>) -> BTreeSet<String> {
+pub(super) fn server_names(place: Place<'_>) -> BTreeSet<String> {
     let Place { facts, instance, .. } = place;
     let names = [
         instance.to_string(),
@@ -147,13 +149,20 @@ fn server_names(place: Place<'_>) -> BTreeSet<String> {
     names.into_iter().filter(|name| !name.is_empty()).collect()
 }
 
-fn ca_file(drafts: &mut Drafts, inputs: Inputs<'_>, place: Place<'_>, parent: &ResourceId) -> ResourceId {
-    let Place { facts, instance, .. } = place;
-    let path = format!("{}/ca.crt", layout::certificates_directory(&facts.data_dir, instance.as_str()));
+/// The authority's certificate beside those of an instance or its pooler, whose directory is `home` on the host and `root`
+/// among the resources.
+pub(super) fn ca_file(
+    drafts: &mut Drafts,
+    inputs: Inputs<'_>,
+    place: Place<'_>,
+    (home, root, parent): (&str, &str, &ResourceId),
+) -> ResourceId {
+    let facts = place.facts;
+    let path = format!("{home}/certificates/ca.crt");
     let content = Secret::new(inputs.fleet.ca_certificate_pem.as_str());
     let (attributes, payload) = file(path, describe::PUBLIC, facts.postgres_owner, content);
     let executor = Executor::Host(facts.host.clone());
-    let draft = Draft::new(Kind::File, format!("instances/{instance}/certificates/ca.crt"), executor, attributes);
+    let draft = Draft::new(Kind::File, format!("{root}/certificates/ca.crt"), executor, attributes);
     drafts.add(draft.after([parent]).carrying(payload))
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: who leaves is told by the record alone, so it is the same after a crash and under another leader: it keeps
 //! the etcd password of every instance until nothing of the instance is left.
 
-use super::{Inputs, described, remaining};
+use super::{Inputs, described, pooler, remaining};
 use crate::domain::{Error, FleetOptions, Hosts};
 use crate::model::{AcceptedSpec, Catalogue, FleetRecord, Graph, HostId, InstanceId, Record};
 
@@ -23,13 +23,15 @@ pub fn leaving(
 ) -> Result<Graph, Error> {
     let (spec, hosts) = (remaining(spec, fleet), hosts.of(fleet));
     let from = left_hosts(&spec, record, &hosts);
-    if spec.deleted || record.tombstone.is_some() || from.is_empty() || spec.nodes.iter().any(|n| n.hosts.is_empty()) {
+    let known = |instance: &InstanceId| hosts.iter().any(|facts| instance.is_on(&facts.host));
+    let goes = !from.is_empty() || pooler::unwanted(&spec, record).any(known);
+    if spec.deleted || record.tombstone.is_some() || !goes || spec.nodes.iter().any(|n| n.hosts.is_empty()) {
         return Ok(Graph::default());
     }
     described(Inputs { spec: &spec, record, fleet, hosts: &hosts, catalogue, options }, &from)
 }
 
-/// The record without the instances that have left: nothing of them is there any more. The revision grows by one if
+/// The record without the instances and poolers that have left: nothing of them is there any more. The revision grows by one if
 /// there were any.
 #[must_use]
 pub fn released(spec: &AcceptedSpec, record: Record) -> Record {
@@ -37,6 +39,7 @@ pub fn released(spec: &AcceptedSpec, record: Record) -> Record {
     let stays = |instance: &str| wanted(spec).any(|wanted| wanted.as_str() == instance);
     released.etcd_passwords.retain(|instance, _| stays(instance));
     released.ports.retain(|instance, _| stays(instance.as_str()));
+    released.poolers.retain(|instance, _| pooler::is_wanted(spec, instance));
     super::mint::next(record, released)
 }
 

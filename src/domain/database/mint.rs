@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::domain::Error;
-use crate::model::record::{StoredSpec, Tombstone};
-use crate::model::spec::PortRequest;
+use crate::model::record::{PoolerChoice, StoredSpec, Tombstone};
+use crate::model::spec::{NodeSpec, PoolerSpec, PortRequest};
 use crate::model::{AcceptedSpec, HostId, InstanceId, NodeName, Placement, Record, Secret};
 
 /// Bytes of randomness in a generated password: 192 bits, 32 characters of base64url.
@@ -78,6 +78,7 @@ pub fn mint(accepted: Accepted<'_>, record: Record, choose: &mut dyn Choose) -> 
         }
     }
     minted.ports = ports;
+    minted.poolers = poolers(accepted, &record, choose)?;
     minted.etcd_passwords = etcd_passwords;
     Ok(next(record, minted))
 }
@@ -118,7 +119,7 @@ fn leavers_ports(spec: &AcceptedSpec, record: &Record) -> BTreeMap<InstanceId, u
 }
 
 fn images(accepted: Accepted<'_>, record: &Record) -> BTreeMap<String, String> {
-    let image = |node: &crate::model::spec::NodeSpec| {
+    let image = |node: &NodeSpec| {
         let asked_before = accepted
             .previous
             .and_then(|previous| previous.nodes.iter().find(|other| other.name == node.name))
@@ -129,6 +130,42 @@ fn images(accepted: Accepted<'_>, record: &Record) -> BTreeMap<String, String> {
         }
     };
     accepted.spec.nodes.iter().map(|node| (node.name.to_string(), image(node))).collect()
+}
+
+/// The poolers of the spec, and those that go: each is remembered until nothing of it is left (`released`).
+fn poolers(
+    accepted: Accepted<'_>,
+    record: &Record,
+    choose: &mut dyn Choose,
+) -> Result<BTreeMap<InstanceId, PoolerChoice>, Error> {
+    let spec = accepted.spec;
+    let mut poolers = record.poolers.clone();
+    for node in &spec.nodes {
+        let Some(wanted) = &node.pooler else { continue };
+        let all = || node.hosts.iter().map(|host| (host, InstanceId::derive(&spec.id, &node.name, host)));
+        let image = pooler_image(accepted, node, wanted, all().find_map(|(_, instance)| record.poolers.get(&instance)));
+        for (host, instance) in all() {
+            let kept = record.poolers.get(&instance).and_then(|choice| choice.port);
+            let port = match wanted.port {
+                PortRequest::Chosen => {
+                    Some(kept.or_else(|| choose.port(host)).ok_or_else(|| Error::NoPort(host.clone()))?)
+                }
+                PortRequest::Unpublished | PortRequest::Fixed(_) => None,
+            };
+            poolers.insert(instance, PoolerChoice { image: image.clone(), port });
+        }
+    }
+    Ok(poolers)
+}
+
+/// As of a node's own image: the one that it has, while the same one is asked for.
+fn pooler_image(accepted: Accepted<'_>, node: &NodeSpec, wanted: &PoolerSpec, kept: Option<&PoolerChoice>) -> String {
+    let before = accepted.previous.and_then(|previous| previous.nodes.iter().find(|other| other.name == node.name));
+    let asked_before = before.and_then(|node| node.pooler.as_ref()).map(|pooler| &pooler.image);
+    match kept {
+        Some(kept) if asked_before == Some(&wanted.image) => kept.image.clone(),
+        Some(_) | None => wanted.image.clone(),
+    }
 }
 
 /// A password in the document wins, then the one in the record, then a new one. Passwords of users who left are

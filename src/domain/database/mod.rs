@@ -5,6 +5,8 @@
 //! reference runs the latter in the creation of the database; here it comes after roles and extensions, so that it can
 //! use both.) A deleted database is its record alone: everything else that is there is no longer desired.
 //!
+//! Beside each instance of a node that asks for it stands a pooler ([`pooler`]), on which nothing depends.
+//!
 //! A node has one instance for each of its hosts. They share network and configuration; what is inside Postgres needs
 //! any one of them. An instance whose host left the spec stays in the record ([`leaving`]) until nothing of it is left
 //! ([`released`]): nothing else would remember on which host to clean up.
@@ -13,6 +15,7 @@ mod contents;
 mod instance;
 mod leave;
 mod mint;
+mod pooler;
 mod service;
 
 pub use leave::{leaving, released};
@@ -103,6 +106,7 @@ fn described(inputs: Inputs<'_>, leaving: &[HostId]) -> Result<Graph, Error> {
     let network = drafts.add(Draft::new(Kind::Network, network, Executor::Manager, attributes));
     let config = instance::patroni_config(inputs, node)?;
     let marker = config.parameters.get(super::parameters::CONFIG_MARKER).cloned().unwrap_or_default();
+    let parameters = config.parameters.clone();
     let config = Draft::new(
         Kind::PatroniConfig,
         layout::patroni_scope(&spec.id, &node.name),
@@ -110,6 +114,7 @@ fn described(inputs: Inputs<'_>, leaving: &[HostId]) -> Result<Graph, Error> {
         Attributes::PatroniConfig(config),
     );
     let config = drafts.add(config);
+    let password_method = super::parameters::password_method(&parameters);
     let shared = instance::Shared { network, config, marker };
     let mut instances = Vec::new();
     for (at, host) in node.hosts.iter().chain(leaving).enumerate() {
@@ -122,6 +127,9 @@ fn described(inputs: Inputs<'_>, leaving: &[HostId]) -> Result<Graph, Error> {
         if !place.leaves {
             instances.push(ready);
         }
+        // No part of the instance: it is replaced without a thought of who is primary.
+        drafts.part_of(None);
+        pooler::describe(&mut drafts, inputs, place, pooler::Shared { network: &shared.network, password_method })?;
     }
     drafts.part_of(None);
     for host in node.hosts.iter().chain(leaving).collect::<BTreeSet<_>>() {

@@ -22,8 +22,15 @@ pub(super) fn describe(inputs: Inputs<'_>, place: Place<'_>) -> Result<Attribute
     let Place { node, instance, facts, .. } = place;
     let image = inputs.record.images.get(node.name.as_str());
     let image = image.ok_or_else(|| Error::NotMinted(format!("image of node {}", node.name)))?;
-    let port = credentials::published(node.port, instance, inputs.record)?;
-    let (container_labels, labels) = labels(inputs, place);
+    let chosen = inputs.record.ports.get(instance).copied();
+    let port = credentials::published(node.port, chosen, || format!("port of instance {instance}"))?;
+    let (mut container_labels, mut labels) = labels(inputs, place, "postgres");
+    for (key, value) in &node.swarm.extra_labels {
+        // A user's label never replaces one of ours.
+        container_labels.entry(key.clone()).or_insert_with(|| value.clone());
+        labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    labels.insert("pgmoor.resource".to_owned(), instance.to_string());
     Ok(Attributes::Service(Box::new(ServiceAttributes {
         name: layout::service(instance),
         image: image.clone(),
@@ -112,20 +119,21 @@ fn networks(inputs: Inputs<'_>, place: Place<'_>) -> Vec<Attachment> {
     ours.into_iter().chain(extra).collect()
 }
 
-/// Labels of the container and of the service. A user's label never replaces one of ours.
-fn labels(inputs: Inputs<'_>, place: Place<'_>) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+/// Our labels of the container and of the service, without the resource's name.
+pub(super) fn labels(
+    inputs: Inputs<'_>,
+    place: Place<'_>,
+    component: &str,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let ours = [
         ("pgmoor.fleet", inputs.fleet.fleet.to_string()),
         ("pgmoor.scope", Scope::Database(inputs.spec.id.clone()).label()),
-        ("pgmoor.component", "postgres".to_owned()),
+        ("pgmoor.component", component.to_owned()),
         ("pgmoor.database", inputs.spec.id.to_string()),
         ("pgmoor.node", place.node.name.to_string()),
         ("pgmoor.instance", place.instance.to_string()),
         ("pgmoor.host", place.facts.host.to_string()),
     ];
-    let mut container = place.node.swarm.extra_labels.clone();
-    container.extend(ours.map(|(key, value)| (key.to_owned(), value)));
-    let mut service = container.clone();
-    service.insert("pgmoor.resource".to_owned(), place.instance.to_string());
-    (container, service)
+    let container: BTreeMap<String, String> = ours.map(|(key, value)| (key.to_owned(), value)).into();
+    (container.clone(), container)
 }

@@ -28,7 +28,7 @@ pub(in crate::domain) fn attributes(
     node: &NodeSpec,
     mut parameters: BTreeMap<String, String>,
 ) -> PatroniConfigAttributes {
-    let pg_hba = hba::lines(&node.pg_hba, parameters::password_method(&parameters));
+    let pg_hba = hba::lines(&node.pg_hba, parameters::password_method(&parameters), node.pooler.is_some());
     let pg_ident = hba::ident(&node.pg_ident);
     parameters.insert(CONFIG_MARKER.to_owned(), marker(&parameters, &pg_hba, &pg_ident));
     PatroniConfigAttributes {

@@ -3,5 +3,6 @@
 mod golden;
 mod graphs;
 mod minting;
+mod pooler;
 mod properties;
 mod several;

@@ -19,6 +19,7 @@ pub(super) struct Role {
     pub(super) managed: bool,
     pub(super) connection_limit: Option<i32>,
     pub(super) valid_until: Option<String>,
+    pub(super) asks_verifiers: bool,
 }
 
 /// An installed extension.
@@ -83,6 +84,7 @@ impl Cluster {
                 managed: false,
                 connection_limit: None,
                 valid_until: None,
+                asks_verifiers: false,
             })
         };
         let all = RoleFlags {

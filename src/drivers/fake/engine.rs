@@ -13,8 +13,10 @@ use super::violation::Violation;
 use crate::drivers::swarm::{ContainerSeen, Labels};
 use crate::model::service::{Mount, ServiceAttributes};
 
-/// Where a container of the Postgres image has its configuration: that is how one is told.
-const CONFIGS: &str = "/opt/pgmoor/configs";
+/// Where a container of the Postgres image has its data: that is how one is told.
+const DATA: &str = "/opt/pgmoor/data";
+/// Where a pooler says to whom it is led: that is how one is told.
+const RUN: &str = "/opt/pgmoor/run";
 
 /// The user that a container's program runs as when its image does not say.
 const UID: u32 = 26;
@@ -299,7 +301,7 @@ impl State {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.boot_due = None;
         let mounts = &container.attributes.mounts;
-        if mounts.iter().any(|mount| mount.target == CONFIGS) {
+        if mounts.iter().any(|mount| mount.target == DATA) {
             match self.boot_postgres(id) {
                 Ok(instance) => {
                     if let Some(container) = self.containers.get_mut(id) {
@@ -309,6 +311,12 @@ impl State {
                 Err(why) => self.exit_container(id, Some(&why)),
             }
             return;
+        }
+        if mounts.iter().any(|mount| mount.target == RUN) {
+            return match self.boot_pooler(id) {
+                Ok(()) => self.set_healthy(id),
+                Err(why) => self.exit_container(id, Some(&why)),
+            };
         }
         let own = |program: &String| program == "etcd";
         if container.attributes.image.contains("etcd") && container.attributes.command.first().is_none_or(own) {

@@ -31,6 +31,7 @@ mod node;
 mod options;
 mod patroni;
 mod patroni_file;
+mod pooler;
 mod postgres;
 mod service;
 mod shelf;

@@ -112,6 +112,7 @@ impl Options {
         let mut images: BTreeMap<_, _> =
             catalogue.postgres.iter().map(|image| (image.image.clone(), label(&image.version))).collect();
         images.insert(catalogue.etcd.image.clone(), label(&catalogue.etcd.version));
+        images.extend(catalogue.pooler.iter().map(|pooler| (pooler.image.clone(), label(&pooler.version))));
         Self {
             clock,
             data_dir: "/var/lib/pgmoor".to_owned(),
@@ -153,6 +154,7 @@ fn embedded_catalogue() -> Catalogue {
         schema_version: 1,
         default: String::new(),
         etcd: crate::model::catalogue::EtcdImage { version: String::new(), image: String::new() },
+        pooler: None,
         postgres: Vec::new(),
         templates: BTreeMap::new(),
     })

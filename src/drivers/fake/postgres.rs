@@ -115,6 +115,7 @@ impl State {
             managed: before.is_none_or(|role| role.managed),
             connection_limit: role.connection_limit,
             valid_until: role.valid_until.clone(),
+            asks_verifiers: role.asks_verifiers,
         };
         cluster.roles.insert(role.name.clone(), Box::new(made));
         self.count("put role", &role.name);
@@ -213,6 +214,7 @@ fn role_seen(name: &str, role: &Role, asked: Option<&Secret>) -> RoleSeen {
         password_matches: asked.is_none() || role.password.as_ref() == asked,
         connection_limit: role.connection_limit,
         valid_until: role.valid_until.clone(),
+        asks_verifiers: role.asks_verifiers,
     };
     RoleSeen { attributes, managed: role.managed }
 }

@@ -12,6 +12,7 @@ mod scripts;
 mod server;
 mod session;
 mod sql;
+mod verifier;
 
 pub use sql::Sql;
 

@@ -1,4 +1,5 @@
-//! pgmoor's own schema in a database: `pgmoor.scripts` and `pgmoor.extensions`.
+//! pgmoor's own schema in a database: `pgmoor.scripts` and `pgmoor.extensions` (and the function of [`verifier`](super::verifier)
+//! in the maintenance database).
 //!
 //! Invariant: only tables that the system superuser made in a schema of its own are read or written. A user who may
 //! create schemas could plant a `pgmoor.scripts` with a trigger or a view, and it would run as superuser.
@@ -53,6 +54,20 @@ pub(super) async fn make(client: &impl GenericClient, table: Table, act: &str) -
     if is_there(client, table, act).await? {
         return Ok(());
     }
+    schema(client, act).await?;
+    let definition = format!("{}; REVOKE ALL ON pgmoor.{} FROM PUBLIC", table.definition(), table.name());
+    client.batch_execute(&definition).await.map_err(failed)?;
+    if is_there(client, table, act).await? {
+        Ok(())
+    } else {
+        let why = format!("pgmoor.{} is not a table of pgmoor's own", table.name());
+        Err(Error::Failed { act: act.to_owned(), why })
+    }
+}
+
+/// Makes the schema where it is missing, inside the transaction of the caller.
+pub(super) async fn schema(client: &impl GenericClient, act: &str) -> Result<()> {
+    let failed = |error: tokio_postgres::Error| map(act, &error);
     let owner = "SELECT pg_get_userbyid(nspowner)::text, pg_get_userbyid(nspowner) = current_user \
                  FROM pg_namespace WHERE nspname = 'pgmoor'";
     if let Some(row) = client.query_opt(owner, &[]).await.map_err(failed)?
@@ -63,17 +78,6 @@ pub(super) async fn make(client: &impl GenericClient, table: Table, act: &str) -
         return Err(Error::Failed { act: act.to_owned(), why });
     }
     // A new schema and its tables are closed to PUBLIC unless somebody changed the default privileges.
-    let definition = format!(
-        "CREATE SCHEMA IF NOT EXISTS pgmoor; REVOKE ALL ON SCHEMA pgmoor FROM PUBLIC; {}; \
-         REVOKE ALL ON pgmoor.{} FROM PUBLIC",
-        table.definition(),
-        table.name()
-    );
-    client.batch_execute(&definition).await.map_err(failed)?;
-    if is_there(client, table, act).await? {
-        Ok(())
-    } else {
-        let why = format!("pgmoor.{} is not a table of pgmoor's own", table.name());
-        Err(Error::Failed { act: act.to_owned(), why })
-    }
+    let definition = "CREATE SCHEMA IF NOT EXISTS pgmoor; REVOKE ALL ON SCHEMA pgmoor FROM PUBLIC";
+    client.batch_execute(definition).await.map_err(failed)
 }

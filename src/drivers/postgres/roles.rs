@@ -10,7 +10,7 @@ use tokio_postgres::{Row, Transaction};
 
 use super::quote::{identifier, literal};
 use super::session::{Act, MAINTENANCE, Path, Session, map};
-use super::{RoleSeen, scram};
+use super::{RoleSeen, scram, verifier};
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::Secret;
 use crate::model::role::{RoleAttributes, RoleFlags};
@@ -30,7 +30,16 @@ const ALL: &str = r#"
            nullif(r.rolconnlimit, -1),
            CASE WHEN r.rolvaliduntil = '-infinity' THEN '-infinity'
                 WHEN isfinite(r.rolvaliduntil) THEN to_char(r.rolvaliduntil AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-           END
+           END,
+           EXISTS (SELECT FROM pg_proc p
+                     JOIN pg_namespace n ON n.oid = p.pronamespace
+                     JOIN pg_authid own ON own.oid = p.proowner AND own.oid = n.nspowner AND own.rolname = current_user
+                    CROSS JOIN aclexplode(p.proacl) a
+                    WHERE r.oid <> own.oid AND n.nspname = 'pgmoor' AND p.proname = 'verifier' AND p.prosrc = $2 AND p.prosecdef
+                      AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp']
+                      AND a.grantee = r.oid AND a.privilege_type = 'EXECUTE'
+                      AND EXISTS (SELECT FROM aclexplode(n.nspacl) u WHERE u.grantee = r.oid AND u.privilege_type = 'USAGE')
+                      AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) o WHERE o.grantee NOT IN (r.oid, own.oid)))
       FROM pg_authid r
      WHERE r.rolname !~ '^pg_'
      ORDER BY r.rolname"#;
@@ -46,7 +55,7 @@ const MEMBERSHIPS: &str = "
 
 pub(super) async fn look(at: &Endpoint, passwords: &BTreeMap<String, Secret>, act: &Act) -> Result<Vec<RoleSeen>> {
     let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
-    let rows = session.client.query(ALL, &[&MARK]).await.map_err(|error| map(act, &error))?;
+    let rows = session.client.query(ALL, &[&MARK, &verifier::BODY]).await.map_err(|error| map(act, &error))?;
     session.close().await;
     let passwords = passwords.clone();
     // A comparison is thousands of hashes: not on the threads that serve everybody.
@@ -80,6 +89,7 @@ fn role(row: &Row, passwords: &BTreeMap<String, Secret>) -> std::result::Result<
             password_matches,
             connection_limit: row.try_get(11)?,
             valid_until: row.try_get(12)?,
+            asks_verifiers: row.try_get(13)?,
         },
     })
 }
@@ -107,6 +117,7 @@ pub(super) async fn put(at: &Endpoint, role: &RoleAttributes, password: Option<&
     };
     transaction.batch_execute(&statement).await.map_err(failed)?;
     put_memberships(&transaction, role, act).await?;
+    verifier::grant(&transaction, role, act).await?;
     transaction.commit().await.map_err(failed)?;
     session.close().await;
     Ok(())

@@ -94,7 +94,7 @@ async fn patched(task: &Task, patch: &Value) -> bool {
 async fn running_instance(world: &World, task: &Task) -> Option<crate::world::InstanceEndpoints> {
     let services = world.drivers.swarm.services(&world.selector(&task.scope)).await.ok()?;
     for service in services {
-        let Some(instance) = service.attributes.labels.get(crate::world::RESOURCE_LABEL) else { continue };
+        let Some(instance) = crate::world::instance_of(&service) else { continue };
         if let Ok(Some(endpoints)) = world.instance(instance, &service.attributes.name).await {
             return Some(endpoints);
         }

@@ -43,7 +43,7 @@ pub(in crate::execute) async fn primary(world: &World, scope: &Scope) -> Result<
     let services = world.drivers.swarm.services(&world.selector(scope)).await?;
     let mut last = look::not_running(&scope.to_string());
     for service in services {
-        let Some(name) = service.attributes.labels.get(crate::world::RESOURCE_LABEL) else { continue };
+        let Some(name) = crate::world::instance_of(&service) else { continue };
         match world.instance(name, &service.attributes.name).await {
             Ok(Some(endpoints)) => match world.drivers.postgres.server(&endpoints.postgres).await {
                 Ok(server) if !server.in_recovery => return Ok(endpoints.postgres),

@@ -103,6 +103,7 @@ impl Wish {
             password_matches: true,
             connection_limit: None,
             valid_until: None,
+            asks_verifiers: false,
         });
         let names: Vec<String> = self.hosts.iter().map(|host| name(*host)).collect();
         let needs = names.iter().map(|name| (Kind::Instance, name.as_str(), Dependency::Any));

@@ -119,6 +119,7 @@ fn attributes(kind: usize, name: &str, variant: u8) -> Attributes {
             password_matches: true,
             connection_limit: None,
             valid_until: None,
+            asks_verifiers: false,
         }),
         Kind::Record
         | Kind::Certificate

@@ -199,6 +199,7 @@ impl Shop {
             password_matches: true,
             connection_limit: None,
             valid_until: None,
+            asks_verifiers: false,
         });
         resource(Kind::Role, name, primary(), [(Kind::Instance, "shop-n1", Dependency::Order)], attributes)
     }

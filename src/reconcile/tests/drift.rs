@@ -61,6 +61,7 @@ fn clerk() -> RoleAttributes {
         password_matches: true,
         connection_limit: None,
         valid_until: None,
+        asks_verifiers: false,
     }
 }
 

@@ -34,6 +34,7 @@ fn role(name: &str) -> RoleAttributes {
         password_matches: true,
         connection_limit: None,
         valid_until: None,
+        asks_verifiers: false,
     }
 }
 
@@ -79,6 +80,11 @@ async fn role_limits(postgres: &dyn Postgres, at: &Endpoint) {
         valid_until: Some("2030-01-31T12:00:00Z".to_owned()),
         ..plain.clone()
     };
+    let asks = RoleAttributes { asks_verifiers: true, ..plain.clone() };
+    for wanted in [&asks, &plain, &asks] {
+        postgres.put_role(at, wanted, None).await.unwrap();
+        assert_eq!(&seen(postgres, at, "limited", "x").await.unwrap().attributes, wanted);
+    }
     for wanted in [&limited, &plain] {
         postgres.put_role(at, wanted, None).await.unwrap();
         assert_eq!(

@@ -100,6 +100,7 @@ async fn patroni_and_postgres() {
     settings(&instance);
     patroni(&instance, &sql).await;
     roles(&instance, &sql).await;
+    verifiers(&instance, &sql).await;
     databases(&instance, &sql).await;
     extensions(&instance, &sql).await;
     scripts(&instance, &sql).await;
@@ -194,6 +195,7 @@ fn wanted(name: &str, login: bool, member_of: &[&str]) -> RoleAttributes {
         password_matches: true,
         connection_limit: None,
         valid_until: None,
+        asks_verifiers: false,
     }
 }
 
@@ -236,6 +238,56 @@ async fn roles(instance: &Instance, sql: &Sql) {
     let lost = sql.put_role(at, &wanted("half", true, &["nobody"]), None).await;
     assert!(matches!(lost, Err(Error::Failed { .. })), "{lost:?}");
     assert!(role(sql, at, "half", "x").await.is_none(), "a role is made whole or not at all");
+}
+
+/// The role that asks gets the verifier of whoever may log in with a password, and can do nothing else; nobody else gets
+/// it; what somebody changed about that is seen and mended.
+async fn verifiers(instance: &Instance, sql: &Sql) {
+    let at = &instance.sql;
+    let psql = |statement: &str| {
+        instance.postgres.exec(&["psql", "-qAtU", "pgmoor", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-c", statement])
+    };
+    let asks = RoleAttributes { asks_verifiers: true, ..wanted("asker", true, &[]) };
+    sql.put_role(at, &wanted("clerk", true, &[]), Some(&Secret::new("pass-word"))).await.unwrap();
+    sql.put_role(at, &wanted("group", false, &[]), Some(&Secret::new("pass-word"))).await.unwrap();
+    sql.put_role(at, &asks, None).await.unwrap();
+    let is = async || role(sql, at, "asker", "x").await.unwrap().attributes;
+    assert_eq!(is().await, asks);
+    let ask = |who: &str, whom: &str| {
+        psql(&format!(
+            "SET ROLE {who}; SELECT name || ' ' || coalesce(verifier, 'none') FROM pgmoor.verifier('{whom}')"
+        ))
+    };
+    let (fine, told) = ask("asker", "clerk");
+    assert!(fine && told.starts_with("clerk SCRAM-SHA-256$"), "{told}");
+    for nobody in ["pgmoor", "asker", "group", "nobody", "clerk'' or ''"] {
+        assert_eq!(ask("asker", nobody), (true, String::new()), "{nobody}");
+    }
+    let (fine, told) = psql("SET ROLE asker; SELECT rolpassword FROM pg_authid");
+    assert!(!fine && told.contains("permission denied"), "{told}");
+    let (fine, told) = ask("clerk", "clerk");
+    assert!(!fine && told.contains("permission denied"), "{told}");
+    assert!(psql("ALTER ROLE clerk VALID UNTIL '2001-01-01'").0);
+    assert_eq!(ask("asker", "clerk"), (true, "clerk none".to_owned()), "its time is over");
+
+    for by_hand in [
+        "GRANT EXECUTE ON FUNCTION pgmoor.verifier(text) TO clerk",
+        "GRANT EXECUTE ON FUNCTION pgmoor.verifier(text) TO PUBLIC",
+        "REVOKE USAGE ON SCHEMA pgmoor FROM asker",
+        "ALTER FUNCTION pgmoor.verifier(text) RESET search_path",
+        "DROP FUNCTION pgmoor.verifier(text)",
+    ] {
+        assert!(psql(by_hand).0, "{by_hand}");
+        assert!(!is().await.asks_verifiers, "{by_hand}");
+        sql.put_role(at, &asks, None).await.unwrap();
+        assert_eq!(is().await, asks, "{by_hand}");
+    }
+    assert!(!ask("clerk", "clerk").0);
+    sql.put_role(at, &wanted("asker", true, &[]), None).await.unwrap();
+    assert!(!is().await.asks_verifiers && !ask("asker", "clerk").0, "the right is taken back");
+    sql.put_role(at, &asks, None).await.unwrap();
+    sql.drop_role(at, "asker", "pgmoor").await.unwrap();
+    assert!(role(sql, at, "asker", "x").await.is_none());
 }
 
 async fn databases(instance: &Instance, sql: &Sql) {

@@ -6,6 +6,7 @@ mod hba;
 mod nodes;
 mod parameters;
 mod placement;
+mod pooler;
 mod ports;
 mod quantities;
 mod scripts;
@@ -81,6 +82,7 @@ pub(super) fn all(check: &mut Check<'_>) {
     nodes::check(check);
     placement::check(check);
     ports::check(check);
+    pooler::check(check);
     quantities::check(check);
     parameters::check(check);
     hba::check(check);

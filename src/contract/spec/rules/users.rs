@@ -8,8 +8,9 @@ use crate::contract::wire::DatabaseUserSpec;
 use crate::model::role::RoleFlags;
 
 /// Roles of pgmoor and of the images, and words that are no role names in SQL.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "pgmoor",
+    "pgmoor_pooler",
     "patroni_replicator",
     "postgres",
     "pgedge",
@@ -22,7 +23,7 @@ const RESERVED: [&str; 10] = [
 ];
 
 /// Roles that a user may not be a member of: whoever is can do what pgmoor can.
-const SYSTEM: [&str; 3] = ["pgmoor", "patroni_replicator", "postgres"];
+const SYSTEM: [&str; 4] = ["pgmoor", "pgmoor_pooler", "patroni_replicator", "postgres"];
 
 pub(super) fn check(check: &mut Check<'_>) {
     let users = check.spec.database_users.as_deref().unwrap_or_default();
