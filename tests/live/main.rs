@@ -14,7 +14,8 @@ mod suite;
 #[path = "../support/wire.rs"]
 mod wire;
 
-/// The version that the images of this machine have for sure: a mirror keeps few, and moves on.
+/// The default of the catalogue in the program, which is what the daemons of these tests go by: a mirror keeps few versions,
+/// and of those that the catalogue names this is the last one that it drops.
 fn version() -> String {
     pgmoor::domain::catalogue::embedded().unwrap().default
 }

@@ -8,6 +8,7 @@ use pgmoor::runtime::clock::{Clock as _, SystemClock};
 
 use super::Site;
 use crate::daemon::until;
+use crate::docker::docker;
 use crate::{image, version};
 
 /// A shop with these further keys.
@@ -95,8 +96,12 @@ fn replaces(site: &Site) {
     assert_ne!(moved, before, "another port is another container");
     assert_eq!(site.psql("shop", "SELECT x FROM kept"), "7");
     // Mirrors keep one minor version: the second image is the same one under another name and id.
-    let second = format!(r#""orchestrator_opts": {{"swarm": {{"image": "{}-r2"}}}}, "port""#, image());
-    site.apply("shop", &spec.replace(r#""port""#, &second));
+    let second = format!("{}-r2", image());
+    let pinned = format!(r#""orchestrator_opts": {{"swarm": {{"image": "{second}"}}}}, "port""#);
+    site.apply("shop", &spec.replace(r#""port""#, &pinned));
+    let runs = docker(&["inspect", "--format", "{{.Image}}", &site.container(&site.service("shop")).unwrap()]);
+    assert_eq!(runs, docker(&["image", "inspect", "--format", "{{.Id}}", &second]), "it runs the second image");
+    assert_ne!(runs, docker(&["image", "inspect", "--format", "{{.Id}}", &image()]), "which is another one");
     assert!(site.psql("shop", "SHOW server_version").starts_with(&version()), "{}", site.daemon.log());
     assert_ne!(site.container(&site.service("shop")).unwrap(), moved, "another image is another container");
     assert_eq!(site.psql("shop", "SELECT x FROM kept"), "7");
