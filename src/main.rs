@@ -158,6 +158,7 @@ fn options(settings: &Settings) -> anyhow::Result<cli::Options> {
             docker: settings.drivers != Some(config::DriverKind::Fake),
             etcd_client_port: settings.etcd_client_port.unwrap_or(default::ETCD_CLIENT_PORT),
             etcd_peer_port: settings.etcd_peer_port.unwrap_or(default::ETCD_PEER_PORT),
+            registry: settings.images().registry,
             hostname: config::hostname(),
         },
     })

@@ -38,6 +38,7 @@ fn facts(number: u8) -> HostFacts {
         advertise_address: [192, 0, 2, number].into(),
         cpus: 4,
         memory_bytes: 8 << 30,
+        labels: BTreeMap::new(),
         postgres_owner: Owner::IMAGE,
         etcd_owner: Owner::IMAGE,
     }
@@ -86,7 +87,8 @@ impl Site {
         let id = DatabaseId::parse("shop").unwrap();
         let context = Context {
             catalogue: &self.catalogue,
-            host: &here.host,
+            host: Some(&here.host),
+            placed: &BTreeMap::new(),
             known_hosts: None,
             drained_hosts: None,
             previous: before.map(|before| &before.spec),
@@ -104,7 +106,9 @@ impl Site {
             generation: None,
             accepted_at_s: NOW_S,
         };
-        let accepted = Accepted { spec: &spec, stored: &stored, previous: before.map(|before| &before.spec) };
+        let placement = &BTreeMap::new();
+        let accepted =
+            Accepted { spec: &spec, stored: &stored, previous: before.map(|before| &before.spec), placement };
         let record = before.map_or_else(|| Record::new(id), |before| before.record.clone());
         let record = if spec.deleted {
             database::bury(record, NOW_S, 3_600)

@@ -76,6 +76,7 @@ impl ByHand {
             advertise_address: address,
             cpus: engine.cpus,
             memory_bytes: engine.memory_bytes,
+            labels: BTreeMap::new(),
             postgres_owner: Owner::IMAGE,
             etcd_owner: Owner::IMAGE,
         };
@@ -137,10 +138,11 @@ impl ByHand {
     /// The same description as pgmoor's own.
     fn described(&self, site: &Site, database: &Database) -> anyhow::Result<Graph> {
         let document = database.spec();
-        let (known_hosts, nobody) = (BTreeSet::from([site.host.clone()]), BTreeMap::new());
+        let (known_hosts, nobody, placed) = (BTreeSet::from([site.host.clone()]), BTreeMap::new(), BTreeMap::new());
         let context = Context {
             catalogue: &site.catalogue,
-            host: &site.host,
+            host: Some(&site.host),
+            placed: &placed,
             known_hosts: Some(&known_hosts),
             drained_hosts: None,
             previous: None,
@@ -156,7 +158,7 @@ impl ByHand {
             generation: None,
             accepted_at_s: self.now_s(),
         };
-        let accepted = Accepted { spec: &spec, stored: &stored, previous: None };
+        let accepted = Accepted { spec: &spec, stored: &stored, previous: None, placement: &BTreeMap::new() };
         let record = database::mint(accepted, Record::new(database.id.clone()), &mut Chooser)?;
         let options = FleetOptions { etcd_client_port: site.etcd_client_port, ..FleetOptions::default() };
         Ok(database::graph(&spec, &record, &self.fleet, &Hosts::from(self.facts.clone()), &site.catalogue, &options)?)

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use pgmoor::contract::spec::DEFAULT_MEMORY_BYTES;
 use pgmoor::contract::{Context, Fault, accept};
-use pgmoor::model::{AcceptedSpec, Catalogue, DatabaseId, HostId, HostPorts};
+use pgmoor::model::{AcceptedSpec, Catalogue, DatabaseId, HostId, HostPorts, NodeHosts};
 
 /// The shipped catalogue, one host, one port that another database has.
 struct World {
@@ -14,6 +14,7 @@ struct World {
     host: HostId,
     hosts: BTreeSet<HostId>,
     ports: HostPorts,
+    placed: NodeHosts,
 }
 
 fn world() -> &'static World {
@@ -25,6 +26,7 @@ fn world() -> &'static World {
             id: DatabaseId::parse("shop").expect("a database id"),
             hosts: BTreeSet::from([host.clone()]),
             ports: HostPorts::from([((host.clone(), 5433), DatabaseId::parse("other").expect("a database id"))]),
+            placed: NodeHosts::new(),
             host,
         }
     })
@@ -38,7 +40,8 @@ pub fn judge(bytes: &[u8]) -> Option<AcceptedSpec> {
     let world = world();
     let context = |previous| Context {
         catalogue: &world.catalogue,
-        host: &world.host,
+        host: Some(&world.host),
+        placed: &world.placed,
         known_hosts: Some(&world.hosts),
         drained_hosts: None,
         previous,

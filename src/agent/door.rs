@@ -187,6 +187,7 @@ mod tests {
                 etcd_joined: Default::default(),
                 etcd_change: None,
                 hosts: Default::default(),
+                leftovers: Default::default(),
                 etcd_cluster_token: "x".to_owned(),
             };
             store.write(move |writer| writer.put_fleet_record(&record)).await.unwrap();

@@ -65,14 +65,20 @@ pub struct Envelopes {
 
 impl Envelopes {
     /// Work for a host: its topic and the document.
-    pub(super) fn work(&self, to: &HostId, id: &TaskId, epoch: u64, work: &Work) -> Result<(String, Vec<u8>)> {
+    ///
+    /// # Errors
+    /// The fleet's key does not seal; so with all that follow.
+    pub fn work(&self, to: &HostId, id: &TaskId, epoch: u64, work: &Work) -> Result<(String, Vec<u8>)> {
         let topic = Topic::HostWork(to.clone()).to_string(&self.fleet);
         let sealed = self.seal(to, &context(&topic, id, epoch, &self.here), work)?;
         Ok((topic, to_bytes(&HostWork { id: id.clone(), epoch, from: self.here.clone(), sealed })))
     }
 
     /// Opens work for this host.
-    pub(super) fn open_work(&self, payload: &[u8]) -> Result<(HostWork, Work)> {
+    ///
+    /// # Errors
+    /// It is no work, or not sealed for this host by its fleet.
+    pub fn open_work(&self, payload: &[u8]) -> Result<(HostWork, Work)> {
         let topic = Topic::HostWork(self.here.clone()).to_string(&self.fleet);
         let document: HostWork = serde_json::from_slice(payload).map_err(|error| not_ours(&topic, error))?;
         let context = context(&topic, &document.id, document.epoch, &document.from);

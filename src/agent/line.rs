@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,19 @@ pub trait Line: Send + Sync {
     async fn say(&self, topic: &str, payload: &[u8]) -> Result<(), String>;
 }
 
+/// A line between hosts that is laid and does not run yet.
+pub struct Laid {
+    /// Where messages go out.
+    pub line: Arc<dyn Line>,
+    /// What comes.
+    pub arriving: mpsc::Receiver<Heard>,
+    /// Keeps it connected until told to stop.
+    pub run: Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>,
+}
+
+/// Lays a line that hears what comes by these filters.
+pub type LayLine = Arc<dyn Fn(Vec<String>) -> Laid + Send + Sync>;
+
 /// The line over MQTT. A connection that ends is made again; what was on its way is lost then.
 pub struct Wire {
     options: mqtt::Options,
@@ -50,13 +64,15 @@ pub struct Wire {
 impl Wire {
     /// A line that hears what comes by `filters`.
     #[must_use]
-    pub fn new(options: mqtt::Options, filters: Vec<String>, random: Random) -> (Arc<Self>, mpsc::Receiver<Heard>) {
+    pub fn lay(options: mqtt::Options, filters: Vec<String>, random: Random) -> Laid {
         let (heard, arriving) = mpsc::channel(QUEUE);
-        (Arc::new(Self { options, filters, heard, random, session: Mutex::default() }), arriving)
+        let wire = Arc::new(Self { options, filters, heard, random, session: Mutex::default() });
+        let line = Arc::clone(&wire) as Arc<dyn Line>;
+        Laid { line, arriving, run: Box::new(|stop| Box::pin(async move { wire.run(stop).await })) }
     }
 
     /// Keeps the line connected until told to stop, or until nobody takes what comes.
-    pub async fn run(&self, stop: CancellationToken) {
+    async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Schedule::LINK, self.random.clone());
         while !stop.is_cancelled() && !self.heard.is_closed() {
             let ended = tokio::select! {

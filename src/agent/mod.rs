@@ -20,4 +20,4 @@ pub use asker::Asker;
 pub use doer::Agent;
 pub use door::Door;
 pub use envelope::Envelopes;
-pub use line::{Heard, Line, Wire};
+pub use line::{Heard, Laid, LayLine, Line, Wire};

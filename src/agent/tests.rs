@@ -124,6 +124,7 @@ impl Site {
             advertise_address: std::net::IpAddr::from([192, 0, 2, last]),
             cpus: 2,
             memory_bytes: 1 << 32,
+            labels: [].into(),
             postgres_owner: Owner::IMAGE,
             etcd_owner: Owner::IMAGE,
         };
@@ -145,6 +146,7 @@ impl Site {
             random: Random::seeded(7),
             lease: None,
             remote: None,
+            images: Arc::default(),
         };
         let hub = Arc::new(Hub::default());
         let store = store::Options { commits: Commits::AtOnce, ..store::Options::new(fleet.clone()) };

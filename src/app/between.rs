@@ -2,30 +2,28 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::services::Base;
-use crate::agent::{Agent, Asker, Envelopes, Heard, Line, Wire};
+use crate::agent::{Agent, Asker, Envelopes, Laid, LayLine, Line};
 use crate::contract::topics::filters;
-use crate::mqtt;
 use crate::world::World;
 
 /// The line, before it runs.
 pub(super) struct Between {
-    wire: Arc<Wire>,
-    arriving: mpsc::Receiver<Heard>,
+    laid: Laid,
     agent: Agent,
     asker: Option<Arc<Asker>>,
 }
 
 impl Between {
     /// For one world; where it has a lease, other hosts are asked under it.
-    pub(super) fn new(options: &mqtt::Options, base: &Base, world: &World) -> Self {
+    pub(super) fn new(lay: &LayLine, base: &Base, world: &World) -> Self {
         let filters = filters::between_hosts(&base.fleet, &base.host);
-        let (wire, arriving) = Wire::new(options.clone(), filters, base.random.clone());
+        let laid = lay(filters);
         let envelopes = Envelopes { fleet: base.fleet.clone(), here: base.host.clone(), key: Arc::clone(&base.key) };
-        let line: Arc<dyn Line> = Arc::clone(&wire) as _;
+        let line: Arc<dyn Line> = Arc::clone(&laid.line);
         let asker = world
             .lease
             .as_ref()
@@ -40,7 +38,7 @@ impl Between {
             world: watch::Sender::new(Some(here)).subscribe(),
             running: Arc::new(Mutex::default()),
         };
-        Self { wire, arriving, agent, asker }
+        Self { laid, agent, asker }
     }
 
     /// Who asks the other hosts.
@@ -50,8 +48,8 @@ impl Between {
 
     /// Talks until told to stop.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { wire, arriving, agent, asker } = self;
+        let Self { laid: Laid { line: _, arriving, run }, agent, asker } = self;
         let asker = watch::Sender::new(asker);
-        tokio::join!(wire.run(stop.clone()), agent.run(arriving, asker.subscribe(), stop));
+        tokio::join!(run(stop.clone()), agent.run(arriving, asker.subscribe(), stop));
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::{HostFacts, Hosts, Owner, fleet, is_removed, members};
 use crate::drivers;
 use crate::drivers::certificates;
 use crate::drivers::swarm::EngineSeen;
-use crate::model::{FleetRecord, HostId, Scope};
+use crate::model::{FleetRecord, HostId, HostLabels, Scope};
 use crate::monitor::HostReporter;
 use crate::reconcile::Waiting;
 use crate::runtime::backoff::{Backoff, Schedule};
@@ -25,7 +25,7 @@ use crate::runtime::bell::Listener;
 use crate::runtime::chain::chain;
 use crate::store::{self, Rows as _};
 use crate::world::current::Current;
-use crate::world::{World, lead, record, roster};
+use crate::world::{World, images, lead, record, roster};
 
 /// The label of an image with the user and group that its process runs as.
 const OWNER_LABEL: &str = "org.pgmoor.uid";
@@ -39,7 +39,10 @@ pub(super) struct Known {
     pub(super) base: Base,
     pub(super) hostname: String,
     pub(super) advertise: Option<IpAddr>,
+    /// What is said of this host.
+    pub(super) labels: HostLabels,
     pub(super) etcd_client_port: u16,
+    pub(super) images: images::Options,
 }
 
 impl Known {
@@ -48,7 +51,9 @@ impl Known {
             base: base.clone(),
             hostname: config::hostname(),
             advertise: settings.advertise_address,
+            labels: settings.host_labels.clone().unwrap_or_default().0,
             etcd_client_port: settings.etcd_client_port.unwrap_or(default::ETCD_CLIENT_PORT),
+            images: settings.images(),
         }
     }
 }
@@ -155,6 +160,11 @@ pub(super) async fn until_changed(known: &Known, world: &World) -> String {
         {
             return what;
         }
+        if world.images.has_got_any()
+            && let Some(what) = owner_changed(known, &world.facts).await
+        {
+            return what;
+        }
         if let Ok(hosts) = roster::read(swarm, fleet).await
             && hosts != world.hosts
         {
@@ -168,6 +178,21 @@ pub(super) async fn until_changed(known: &Known, world: &World) -> String {
             world.record.set(record);
         }
     }
+}
+
+/// Whom an image runs as that was not here when the facts were looked at, where that is somebody else than was taken for
+/// granted.
+async fn owner_changed(known: &Known, facts: &HostFacts) -> Option<String> {
+    let catalogue = &known.base.catalogue;
+    let postgres = catalogue.postgres(&catalogue.default).map(|image| (&image.image, facts.postgres_owner));
+    for (image, was) in postgres.into_iter().chain([(&catalogue.etcd.image, facts.etcd_owner)]) {
+        let seen = known.base.drivers.swarm.image(image).await.ok().flatten()?;
+        let owner = seen.labels.get(OWNER_LABEL).and_then(|label| parse_owner(label)).unwrap_or(Owner::IMAGE);
+        if owner != was {
+            return Some(format!("image {image} runs as {}:{}, not as {}:{}", owner.uid, owner.gid, was.uid, was.gid));
+        }
+    }
+    None
 }
 
 fn names(hosts: &Hosts) -> String {
@@ -233,6 +258,7 @@ fn of(known: &Known, facts: HostFacts, hosts: Hosts, record: FleetRecord) -> Wor
         random: base.random.clone(),
         lease: None,
         remote: None,
+        images: Arc::new(images::Depot::new(known.images.clone())),
     }
 }
 
@@ -269,6 +295,7 @@ async fn facts(known: &Known) -> Result<HostFacts, Error> {
         advertise_address: address,
         cpus: engine.cpus,
         memory_bytes: engine.memory_bytes,
+        labels: known.labels.clone(),
         postgres_owner: owner(known, default.as_deref()).await?,
         etcd_owner: owner(known, Some(&base.catalogue.etcd.image)).await?,
     })
@@ -362,6 +389,7 @@ mod tests {
             advertise_address: IpAddr::from([192, 0, 2, 1]),
             cpus: 2,
             memory_bytes: 1 << 32,
+            labels: [].into(),
             postgres_owner: Owner::IMAGE,
             etcd_owner: Owner::IMAGE,
         }
@@ -378,6 +406,7 @@ mod tests {
             hostname: "host".to_owned(),
             cpus: 4,
             memory_bytes: 1,
+            root_dir: String::new(),
         };
         let (facts, fixed) = (facts(), Some(IpAddr::from([192, 0, 2, 1])));
         let seen = |engine: &EngineSeen, advertise| changed(&facts, engine, advertise).unwrap_or_default();

@@ -2,7 +2,9 @@
 //!
 //! Invariant: a key of the file that nobody knows is an error, with the keys that there are.
 
+mod labels;
 mod limits;
+mod registry;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,9 +12,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+pub use labels::Labels;
 pub use limits::{DeadlineSettings, LimitSettings};
+pub use registry::Registry;
 
 use crate::model::{FleetId, HostId};
+use crate::world::images;
 
 /// Which outside world the daemon drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -44,6 +49,10 @@ pub struct Settings {
     /// The id of this host [default: its short hostname]
     #[arg(long, env = "PGMOOR_HOST", global = true)]
     pub host: Option<HostId>,
+    /// What is said of this host, for specs that ask for it (`host_labels`), for example `zone=a,disk=ssd`; in the file a
+    /// table `[host_labels]`
+    #[arg(long, env = "PGMOOR_HOST_LABELS")]
+    pub host_labels: Option<Labels>,
     /// Where the store, keys, certificates and data directories are [default: /var/lib/pgmoor]
     #[arg(long, env = "PGMOOR_DATA_DIR", global = true)]
     pub data_dir: Option<PathBuf>,
@@ -99,6 +108,13 @@ pub struct Settings {
     /// Port of etcd for its other members [default: 2380]
     #[arg(long, env = "PGMOOR_ETCD_PEER_PORT")]
     pub etcd_peer_port: Option<u16>,
+    /// What stands before an image's name in a registry, `registry.example.org/pgmoor/`: images that a host lacks are
+    /// pulled from there and get their own name [default: none, another host hands them over]
+    #[arg(long, env = "PGMOOR_REGISTRY")]
+    pub registry: Option<Registry>,
+    /// Port at which this host hands an image over to another one, open only while it does [default: 2378]
+    #[arg(long, env = "PGMOOR_IMAGE_PORT")]
+    pub image_port: Option<u16>,
     /// A version catalogue instead of the embedded one
     #[arg(long, env = "PGMOOR_CATALOGUE", global = true)]
     pub catalogue: Option<PathBuf>,
@@ -185,6 +201,7 @@ fn over(upper: Settings, lower: Settings) -> Settings {
     pick!(
         fleet,
         host,
+        host_labels,
         data_dir,
         broker_url,
         broker_username,
@@ -203,6 +220,8 @@ fn over(upper: Settings, lower: Settings) -> Settings {
         advertise_address,
         etcd_client_port,
         etcd_peer_port,
+        registry,
+        image_port,
         catalogue,
         deletion_grace_s,
         history_max,
@@ -228,6 +247,8 @@ pub mod default {
     pub const ETCD_CLIENT_PORT: u16 = 2379;
     /// See `Settings::etcd_peer_port`.
     pub const ETCD_PEER_PORT: u16 = 2380;
+    /// See `Settings::image_port`.
+    pub const IMAGE_PORT: u16 = crate::world::images::PORT;
     /// See `Settings::deletion_grace_s`: 72 hours (issue 3).
     pub const DELETION_GRACE_S: u32 = 72 * 3600;
     /// See `Settings::history_max` (issue 3).
@@ -269,6 +290,15 @@ impl Settings {
             value: hostname,
             why: "the hostname is no id; set --host to 1-36 lowercase letters, digits and hyphens",
         })
+    }
+
+    /// Where images come from.
+    #[must_use]
+    pub fn images(&self) -> images::Options {
+        images::Options {
+            registry: self.registry.as_ref().map(|registry| registry.prefix().to_owned()),
+            port: self.image_port.unwrap_or(default::IMAGE_PORT),
+        }
     }
 
     /// The data directory, absolute.
@@ -326,6 +356,20 @@ mod tests {
         std::fs::write(&path, "flett = \"site\"\n").unwrap();
         let error = layered(Settings::default(), Some(&path)).unwrap_err().to_string();
         assert!(error.contains("flett"), "{error}");
+    }
+
+    #[test]
+    fn labels_of_the_host_are_a_table_or_a_flag() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pgmoor.toml");
+        std::fs::write(&path, "tick_s = 5\n[host_labels]\nzone = \"a\"\n").unwrap();
+        let labels = |flags| layered(flags, Some(&path)).map(|settings| settings.host_labels.unwrap().to_string());
+        assert_eq!(labels(Settings::default()).unwrap(), "zone=a");
+        let flag = Settings { host_labels: Some("disk=ssd, zone=b".parse().unwrap()), ..Settings::default() };
+        assert_eq!(labels(flag).unwrap(), "disk=ssd, zone=b");
+        std::fs::write(&path, "[host_labels]\nZone = \"a\"\n").unwrap();
+        let error = labels(Settings::default()).unwrap_err().to_string();
+        assert!(error.contains("\"Zone\""), "{error}");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use super::bootstrap::{self, Known};
 use super::config::{Settings, default};
 use super::services::{Base, Outward};
 use super::{links, once};
+use crate::agent::LayLine;
 use crate::monitor::HostReporter;
-use crate::mqtt;
 use crate::outbox::Outbox;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::chain::chain;
@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 struct Follower {
     known: Known,
     tick: Duration,
-    between_hosts: mqtt::Options,
+    between_hosts: LayLine,
     over: CancellationToken,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn start(
     supervisor: &mut Supervisor,
     settings: &Settings,
     base: &Base,
-    (outward, between_hosts): (Arc<dyn Outward>, mqtt::Options),
+    (outward, between_hosts): (Arc<dyn Outward>, LayLine),
     over: CancellationToken,
 ) {
     let link = links::Link(Arc::clone(&outward));
@@ -76,6 +76,7 @@ impl Follower {
                 biased;
                 what = bootstrap::until_changed(&self.known, &world) => Ok(what),
                 error = self.report(&world) => Err(error),
+                () = world.images.run(&world, on_world.clone()) => Ok("the images of this host are looked after no more".to_owned()),
                 () = between.run(on_world) => Ok("the line to the other hosts ended".to_owned()),
             };
             match ended {

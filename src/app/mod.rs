@@ -13,7 +13,9 @@ mod follow;
 mod links;
 mod resync;
 mod role;
+pub mod roles;
 pub mod services;
+pub mod ways;
 mod world;
 
 use std::net::SocketAddr;
@@ -23,7 +25,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::topics::filters;
 use crate::domain::catalogue;
 use crate::drivers::host::Local;
 use crate::drivers::seal::FleetKey;
@@ -31,15 +32,15 @@ use crate::drivers::swarm::Docker;
 use crate::drivers::{Drivers, etcd, fake, patroni, postgres};
 use crate::model::ControllerId;
 use crate::mqtt;
-use crate::outbox::Guard;
 use crate::runtime::backoff::Schedule;
 use crate::runtime::clock::{SharedClock, SystemClock};
 use crate::runtime::random::Random;
 use crate::runtime::supervisor::{self, Policy, Supervisor};
 use crate::store::{self, Store};
 use config::{DriverKind, Settings, default};
-use role::Role;
-use services::{Base, Leading, Lines};
+use roles::Roles;
+use services::Base;
+use ways::OverMqtt;
 
 /// Why the daemon does not start, or why it stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +105,7 @@ pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), E
         links::BrokerSide::External(options) => (options, false),
     };
     door::run(&mut supervisor, options.clone(), &base);
-    let roles = Roles { settings: settings.clone(), base, options, embedded };
+    let roles = Roles { settings: settings.clone(), base, ways: Arc::new(OverMqtt { options, embedded }) };
     once(&mut supervisor, "role", roles, |roles, stop| async move { roles.play(stop).await.map_err(Into::into) });
     supervisor.run(stop).await?;
     tracing::info!("stopped");
@@ -114,76 +115,6 @@ pub async fn serve(settings: &Settings, stop: CancellationToken) -> Result<(), E
 /// The process has as long as its role, and a moment more: below the 30 seconds that a service manager waits.
 const PROCESS: supervisor::Options =
     supervisor::Options { task_limit: Duration::from_secs(25), shutdown_limit: Duration::from_secs(28) };
-/// How long the services of a role may take to stop.
-const OF_ROLE: supervisor::Options =
-    supervisor::Options { task_limit: Duration::from_secs(10), shutdown_limit: Duration::from_secs(23) };
-
-/// What each role is made from.
-struct Roles {
-    settings: Settings,
-    base: Base,
-    options: mqtt::Options,
-    embedded: bool,
-}
-
-impl Roles {
-    /// Plays the role that is this host's, and the next when it changes, until `stop`.
-    async fn play(self, stop: CancellationToken) -> Result<(), Error> {
-        while !stop.is_cancelled() {
-            let role = role::which(&self.base, &stop).await?;
-            // Ends the role: it is another's, or the process stops.
-            let over = stop.child_token();
-            let mut supervisor = Supervisor::new(OF_ROLE, self.base.clock.clone(), self.base.random.clone());
-            tracing::info!(?role, "the role of this host");
-            match role {
-                Role::Leads => self.lead(&mut supervisor, over.clone()).await?,
-                Role::Follows => self.follow(&mut supervisor, over.clone())?,
-            }
-            supervisor.run(over).await?;
-        }
-        Ok(())
-    }
-
-    async fn lead(&self, supervisor: &mut Supervisor, over: CancellationToken) -> Result<(), Error> {
-        let Self { settings, base, options, embedded } = self;
-        let identity = self.identity();
-        let will = links::will(base);
-        let (mut outbound, publisher) = mqtt::Outbound::new(options, &identity, will, base.random.clone())?;
-        let (inbound, receiver, deliveries) = mqtt::Inbound::new(options, identity.clone(), base.random.clone())?;
-        outbound.follow(&receiver);
-        let lines = Lines {
-            inward: Arc::new(receiver),
-            deliveries,
-            outward: Arc::new(publisher),
-            confirm: links::confirm(options.clone(), identity, base.random.clone()),
-            embedded: *embedded,
-        };
-        let written = outbound.watch(filters::reports(&base.fleet, &base.controller, &base.host));
-        links::run_guard(supervisor, Guard::new(base.fleet.clone(), base.store.clone(), base.clock.clone(), written));
-        links::say_schemas(base).await?;
-        links::run_outbound(supervisor, outbound);
-        let leading = Leading { over, between_hosts: Some(options.clone()) };
-        services::start(supervisor, settings, base, (lines, leading));
-        links::run_inbound(supervisor, inbound);
-        Ok(())
-    }
-
-    fn follow(&self, supervisor: &mut Supervisor, over: CancellationToken) -> Result<(), Error> {
-        let Self { settings, base, options, .. } = self;
-        let will = links::will(base);
-        let (mut outbound, publisher) = mqtt::Outbound::new(options, &self.identity(), will, base.random.clone())?;
-        let written = outbound.watch(filters::own_reports(&base.fleet, &base.controller, &base.host));
-        links::run_guard(supervisor, Guard::new(base.fleet.clone(), base.store.clone(), base.clock.clone(), written));
-        links::run_outbound(supervisor, outbound);
-        follow::start(supervisor, settings, base, (Arc::new(publisher), options.clone()), over);
-        Ok(())
-    }
-
-    fn identity(&self) -> mqtt::Identity {
-        mqtt::Identity { fleet: self.base.fleet.clone(), controller: self.base.controller.clone() }
-    }
-}
-
 fn base(settings: &Settings) -> Result<Base, Error> {
     let (fleet, host, data_dir) = (settings.fleet()?, settings.host()?, settings.data_dir()?);
     make_private(Path::new(&data_dir))?;

@@ -16,6 +16,7 @@ use super::config::{Settings, default};
 pub use super::links::Link;
 use super::resync::{self, Resync as ResyncTask};
 use super::{links, world};
+use crate::agent::LayLine;
 use crate::drivers::Drivers;
 use crate::drivers::seal::FleetKey;
 use crate::intake::{Confirm, Intake, PreviewQueue, Reseeds};
@@ -173,12 +174,11 @@ pub struct Lines {
 }
 
 /// How this host leads.
-#[derive(Debug)]
 pub struct Leading {
     /// Cancelled when it leads no more.
     pub over: CancellationToken,
     /// How hosts reach each other; none: there is no line between them.
-    pub between_hosts: Option<crate::mqtt::Options>,
+    pub between_hosts: Option<LayLine>,
 }
 
 /// Starts all services of a host that leads, in the order in which they may begin: what goes out first, what comes in

@@ -90,7 +90,8 @@ async fn work(plan: Plan, stop: CancellationToken) -> TaskResult {
             lead.leading.over.cancel();
             return Ok(());
         };
-        let (given_back, end) = on(&known, &lead, (world, options.clone()), &bell_reconcile, inputs, &stop).await?;
+        let leading = on(&known, &lead, (world, options.clone()), &bell_reconcile, inputs, &stop);
+        let (given_back, end) = Box::pin(leading).await?;
         inputs = given_back;
         match end {
             End::Changed(what) => tracing::warn!(what, "the Swarm side begins anew"),
@@ -140,6 +141,7 @@ async fn on(
         inputs,
     );
     let bells = vec![bell_reconcile.clone(), bell_monitor];
+    let images = reconciler.images();
     let events = monitor::events(world.clone(), bells, base.random.clone(), together.clone());
     let reconciling = async {
         let ended = reconciler.run(together.clone()).await;
@@ -156,6 +158,10 @@ async fn on(
             between.run(together.clone()).await;
         }
     };
+    let supplying = async {
+        let (here, stop) = (world.images.run(&world, together.clone()), together.clone());
+        tokio::join!(here, images.run(bell_reconcile.clone(), stop));
+    };
     let watching = async {
         let end = tokio::select! {
             biased;
@@ -166,7 +172,8 @@ async fn on(
         together.cancel();
         end
     };
-    let (reconciled, monitored, (), (), end) = tokio::join!(reconciling, monitoring, events, talking, watching);
+    let (reconciled, monitored, (), (), (), end) =
+        tokio::join!(reconciling, monitoring, events, talking, supplying, watching);
     let inputs = reconciled?;
     monitored?;
     Ok((inputs, end))

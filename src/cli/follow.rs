@@ -193,6 +193,7 @@ impl Waiter {
             | EventType::StateChanged
             | EventType::HealthChanged
             | EventType::PrimaryChanged
+            | EventType::PlacementChanged
             | EventType::DriftFound
             | EventType::FleetHalted
             | EventType::FleetResumed
@@ -200,6 +201,7 @@ impl Waiter {
             | EventType::DriftFight
             | EventType::DeletionHeld
             | EventType::Purged
+            | EventType::ImageArrived
             | EventType::ReplayIgnored => {}
         }
     }

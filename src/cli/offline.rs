@@ -10,14 +10,14 @@ use serde::Serialize;
 use super::args::{Plan as PlanArgs, Validate};
 use super::input::Spec;
 use super::{Context, Error, Exit, Out, render};
-use crate::contract::documents::{PlanDoc, Time};
+use crate::contract::documents::{PlanDoc, PlanNote, Time};
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::contract::{self, Fault};
-use crate::domain::database::{self, Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST};
+use crate::domain::database::{self, Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, Placements};
 use crate::domain::{FleetOptions, HostFacts, Hosts, Owner, fleet};
 use crate::drivers::certificates;
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Digest, HostId, Record, Scope, Secret};
+use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Digest, HostId, HostLabels, NodeHosts, Record, Scope, Secret};
 use crate::plan::{Input, nothing_there, plan as make_plan};
 use crate::report;
 
@@ -46,7 +46,9 @@ pub(super) fn plan(context: &Context<'_>, args: &PlanArgs, out: &mut Out) -> Res
     let catalogue = context.catalogue()?;
     match accept(context, &spec, &catalogue)? {
         Ok(accepted) => {
-            let document = planned(context, &spec, &accepted, &catalogue)?;
+            let (accepted, notes) = placed(accepted);
+            let mut document = planned(context, &spec, &accepted, &catalogue)?;
+            document.notes.extend(notes);
             super::plan::show(&document, args.output.format, out)
         }
         Err(faults) => super::ask::rejected(&spec.database, &faults, args.output.format, out),
@@ -59,11 +61,12 @@ fn accept(
     catalogue: &Catalogue,
 ) -> Result<Result<AcceptedSpec, Vec<Fault>>, Error> {
     let (host, known_hosts) = hosts(context, spec)?;
-    let ports_in_use = BTreeMap::new();
+    let (ports_in_use, placed) = (BTreeMap::new(), NodeHosts::new());
     let context = contract::Context {
         data_dir: &context.options.data_dir,
         catalogue,
-        host: &host,
+        host: Some(&host),
+        placed: &placed,
         known_hosts: Some(&known_hosts),
         drained_hosts: None,
         previous: None,
@@ -129,12 +132,15 @@ fn planned(
         (database::buried(&record)?, record)
     } else {
         let choose = &mut Anything { port: PORT_FIRST };
-        let record = database::mint(Accepted { spec: accepted, stored: &stored, previous: None }, record, choose)?;
+        let placement = &Placements::new();
+        let accepted = Accepted { spec: accepted, stored: &stored, previous: None, placement };
+        let record = database::mint(accepted, record, choose)?;
         let authority = certificates::make_authority(&context.options.fleet, now_s)?;
         let member = (&facts.host, facts.advertise_address);
         let entropy = [0; fleet::ENTROPY_BYTES];
         let fleet = fleet::mint(&context.options.fleet, member, authority.certificate_pem, authority.key_pem, &entropy);
-        (database::graph(accepted, &record, &fleet, &Hosts::from(facts), catalogue, &FleetOptions::default())?, record)
+        let hosts = every_host(accepted.spec, &facts);
+        (database::graph(accepted.spec, &record, &fleet, &hosts, catalogue, &FleetOptions::default())?, record)
     };
     let (desired, record) = desired_and_record;
     let scope = Scope::Database(accepted.id.clone());
@@ -144,6 +150,32 @@ fn planned(
     let now = Time::from_ms(context.clock.now_ms());
     let document = report::proposed_plan_document(&accepted.id, &make_plan(&input), &record, now);
     Ok(report::with_guesses(document, &record.ports.values().copied().collect()))
+}
+
+/// The spec with a host for each instance whose host pgmoor chooses when it accepts the spec, and a word about it. The
+/// first is the one that reads the spec; the others stand for any.
+fn placed(mut accepted: AcceptedSpec) -> (AcceptedSpec, Vec<PlanNote>) {
+    let mut notes = Vec::new();
+    for node in &mut accepted.nodes {
+        let Some(request) = &node.placement else { continue };
+        let stands_for = (2..=request.hosts()).map(|number| format!("any-host-{number}"));
+        let others: Vec<HostId> = stands_for.filter_map(|name| HostId::parse(&name).ok()).collect();
+        if !others.is_empty() {
+            let message = format!(
+                "the hosts of {} are chosen when the spec is accepted; any-host-2 and on stand for what is not known offline",
+                node.name
+            );
+            notes.push(PlanNote { pointer: "/replicas".to_owned(), message });
+        }
+        node.hosts.extend(others);
+    }
+    (accepted, notes)
+}
+
+/// All hosts of a spec, each as this one.
+fn every_host(spec: &AcceptedSpec, facts: &HostFacts) -> Hosts {
+    let hosts = spec.nodes.iter().flat_map(|node| &node.hosts);
+    hosts.map(|host| HostFacts { host: host.clone(), hostname: host.to_string(), ..facts.clone() }).collect()
 }
 
 /// A host that has all it needs. What it has shows nowhere in a plan for an empty world.
@@ -159,6 +191,7 @@ fn facts(context: &Context<'_>, spec: &Spec) -> Result<HostFacts, Error> {
         advertise_address: NOWHERE,
         cpus: 1,
         memory_bytes: DEFAULT_MEMORY_BYTES,
+        labels: HostLabels::new(),
         postgres_owner: Owner::IMAGE,
         etcd_owner: Owner::IMAGE,
     })

@@ -175,7 +175,8 @@ pub const FLEET_VERBS: [VerbRow; 4] = [
         DRAIN_HOST,
         Kind::HostRequest,
         "Leave a host: no spec may name it anew, primaries on it hand their role over, its member of etcd goes to another \
-         host. Instances whose spec names it stay; the answer names them.",
+         host. Instances whose host pgmoor chose move where another fits; those whose spec names it stay; the answer \
+         names both.",
     ),
     verb(USE_HOST, Kind::HostRequest, "Take a host that was drained or removed into use again."),
     verb(

@@ -162,6 +162,8 @@ codes! {
         "take it out of host_ids, and drain it; or, if it is dead: `pgmoor host remove HOST --force`",
     HostDrained "host-drained" "The host is to be left: it gets no new instances."
         "name another host, or take it into use again: `pgmoor host use HOST`",
+    NotEnoughHosts "not-enough-hosts" "Live check: fewer hosts can be chosen than the node needs; the message says of each why."
+        "ask for fewer replicas or other labels, or bring a host in: `pgmoor hosts` shows them with their labels",
     ImageMismatch "image-mismatch" "The pinned image's tag names another Postgres version than the spec."
         "pin an image of that version, or ask for the version of the image",
     PortClash "port-clash" "Another database of the host, or another node, already has the port."

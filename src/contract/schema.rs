@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::wire::DatabaseSpec;
 use super::{commands, documents};
 
-pub(super) use super::wire::patterns::{CPUS, IMAGE, MEMORY, POSTGRES_VERSION};
+pub(super) use super::wire::patterns::{CPUS, HOST_LABEL, IMAGE, MEMORY, POSTGRES_VERSION};
 
 /// A kind of document on a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

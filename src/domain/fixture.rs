@@ -44,6 +44,7 @@ pub(super) fn facts() -> HostFacts {
         advertise_address: "192.0.2.1".parse().unwrap(),
         cpus: 4,
         memory_bytes: 8 << 30,
+        labels: [].into(),
         postgres_owner: Owner::IMAGE,
         etcd_owner: Owner::IMAGE,
     }
@@ -123,7 +124,7 @@ pub(super) fn stored(spec: &AcceptedSpec) -> StoredSpec {
 
 /// The first record of a spec.
 pub(super) fn minted(spec: &AcceptedSpec) -> Record {
-    let accepted = Accepted { spec, stored: &stored(spec), previous: None };
+    let accepted = Accepted { spec, stored: &stored(spec), previous: None, placement: &[].into() };
     mint(accepted, Record::new(spec.id.clone()), &mut Counting::default()).unwrap()
 }
 

@@ -55,6 +55,7 @@ pub fn mint(
         etcd_change: None,
         etcd_cluster_token: URL_SAFE_NO_PAD.encode(token),
         hosts: BTreeMap::new(),
+        leftovers: BTreeMap::new(),
     }
 }
 

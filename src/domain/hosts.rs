@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Owner;
-use crate::model::{FleetRecord, HostId, HostStanding};
+use crate::model::{FleetRecord, HostId, HostLabels, HostStanding};
 
 /// What a host is, as far as its resources depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct HostFacts {
     pub cpus: u32,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// What its operator says of it.
+    #[serde(default, skip_serializing_if = "HostLabels::is_empty")]
+    pub labels: HostLabels,
     /// Whom Postgres runs as in its image (label `org.pgmoor.uid`).
     pub postgres_owner: Owner,
     /// Whom etcd runs as in its image.

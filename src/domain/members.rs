@@ -19,10 +19,13 @@ pub struct Standing {
     pub lost: Option<HostId>,
     /// The hosts whose member does not answer.
     pub silent: BTreeSet<HostId>,
+    /// The hosts that cannot run a member yet, as they lack its image: a member that is in the list and does not start is
+    /// one that the quorum counts.
+    pub unable: BTreeSet<HostId>,
 }
 
-/// The hosts of a fleet. A database whose spec says nothing about hosts goes to the one that founded it, while it is to be
-/// used, else to the first by id that is; `here` where none is known.
+/// The hosts of a fleet. A database from before hosts were chosen is on the one that founded it, while that is to be used,
+/// else on the first by id that is; `here` where none is known.
 #[must_use]
 pub fn fleet_hosts(record: &FleetRecord, hosts: &Hosts, here: &HostId) -> FleetHosts {
     let founder = record.etcd_members.keys().find(|host| !record.etcd_joined.contains_key(*host));
@@ -50,14 +53,18 @@ pub fn next(record: &FleetRecord, hosts: &Hosts, standing: &Standing) -> Option<
         record.etcd_members.keys().partition(|host| fit.contains(*host) && standing.lost.as_ref() != Some(*host));
     let silent = |host: &HostId| standing.silent.contains(host) || standing.lost.as_ref() == Some(host);
     let may_leave = |host: &HostId| standing.silent.iter().all(|other| other == host) || silent(host);
-    let wanted = wanted(fit.len());
+    let free = |host: &HostId| {
+        fit.contains(host) && !record.etcd_members.contains_key(host) && !standing.unable.contains(host)
+    };
+    let free: Vec<&HostFacts> = hosts.iter().filter(|facts| free(&facts.host)).collect();
+    // Of those that can: the first of two more comes only when the second can come, too.
+    let able = good.len() + free.len();
     if !bad.is_empty() && !good.is_empty() {
         let first = bad.iter().find(|host| silent(host)).or(bad.first());
         first.filter(|host| may_leave(host)).map(|host| leave(record.clone(), host))
-    } else if good.len() < wanted {
-        let free = hosts.iter().find(|f| fit.contains(&f.host) && !record.etcd_members.contains_key(&f.host));
-        free.map(|facts| join(record.clone(), facts))
-    } else if good.len() > wanted {
+    } else if good.len() < wanted(able) {
+        free.first().map(|facts| join(record.clone(), facts))
+    } else if good.len() > wanted(fit.len()) {
         // Who founded the cluster stays.
         let newest = good.iter().rev().find(|host| record.etcd_joined.contains_key(**host)).or(good.last());
         newest.filter(|host| may_leave(host)).map(|host| leave(record.clone(), host))
@@ -88,6 +95,13 @@ fn leave(mut record: FleetRecord, host: &HostId) -> FleetRecord {
     record.revision += 1;
     record.etcd_change = Some(EtcdChange::Leaves { host: host.clone(), address, joined });
     record
+}
+
+/// How many members have their vote and run: the one that is coming is not counted yet.
+#[must_use]
+pub fn voting(record: &FleetRecord) -> usize {
+    let coming = matches!(record.etcd_change, Some(EtcdChange::Joins { .. }));
+    record.etcd_members.len().saturating_sub(usize::from(coming))
 }
 
 /// The record once its change of members is done: who came has its vote, of who went nothing is left.

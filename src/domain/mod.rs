@@ -12,6 +12,7 @@ pub mod layout;
 pub mod members;
 pub mod parameters;
 pub mod patroni;
+pub mod placement;
 
 mod describe;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub mod certificates;
 pub mod etcd;
 pub mod fake;
+pub mod handover;
 pub mod host;
 pub mod join;
 pub mod patroni;

@@ -7,6 +7,7 @@
 //! is `Unknown` with the reason, never `Absent` (rule 2).
 
 mod act;
+mod leftovers;
 mod look;
 mod patroni_config;
 mod place;

@@ -67,6 +67,11 @@ fn host_of<'a>(world: &'a World, swarm_node: &str) -> Option<&'a HostId> {
     world.hosts.iter().find(|facts| facts.swarm_node == swarm_node).map(|facts| &facts.host)
 }
 
+/// Whether this Swarm node is another host.
+pub(super) fn is_elsewhere(world: &World, swarm_node: &str) -> bool {
+    world.facts.swarm_node != swarm_node
+}
+
 /// The containers of the host that is this Swarm node, running or stopping, that have a path mounted: id and state.
 pub(super) async fn mounting(world: &World, swarm_node: &str, path: &str) -> Result<BTreeMap<String, String>> {
     let question = Question::Mounting { path: path.to_owned() };
@@ -119,6 +124,13 @@ pub async fn answer(world: &World, question: &Question) -> Result<Told> {
             }
             Ok(Told::Purged)
         }
+        Question::Clear => Ok(Told::Cleared { instances: super::leftovers::clear(world).await? }),
+        Question::Images { images } => Ok(Told::Images { at: world.images.look(world, images).await? }),
+        Question::GiveImage { image, id, ticket } => {
+            let (port, bytes) = world.images.offer(world, image, id, ticket).await?;
+            Ok(Told::Gives { port, bytes })
+        }
+        Question::TakeImage { order } => world.images.order(order.clone()).map(|()| Told::Takes),
     }
 }
 
@@ -143,7 +155,7 @@ async fn room(
         None => ImageFound::There,
         Some((image, _)) if swarm.image(image).await?.is_some() => ImageFound::There,
         Some((_, false)) => ImageFound::Missing,
-        Some((image, true)) => match swarm.pull(image).await {
+        Some((image, true)) => match world.images.pull(world, image).await {
             Ok(()) => ImageFound::There,
             Err(error) => ImageFound::Refused { why: error.to_string() },
         },

@@ -31,6 +31,7 @@ async fn seen(world: &World, target: &Target) -> Vitals {
                 container: endpoints.container.id,
                 state: status.state,
                 role: status.role,
+                synchronous: status.synchronous,
                 timeline: status.timeline,
                 lsn: status.lsn,
                 pending_restart: status.pending_restart,

@@ -154,6 +154,7 @@ mod tests {
             etcd_joined: BTreeMap::new(),
             etcd_change: None,
             hosts: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
             etcd_cluster_token: String::new(),
         };
         intake.store.write(move |writer| writer.put_fleet_record(&fleet)).await.unwrap();

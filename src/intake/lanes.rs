@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How many messages are worked on at once: the commits of so many go to the disk together.
-const RUNNING_MAX: usize = 64;
+const RUNNING_MAX: usize = 256;
 /// How many may wait behind others of their lane.
 const WAITING_MAX: usize = 1024;
 

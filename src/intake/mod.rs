@@ -19,7 +19,7 @@ use crate::contract::Context;
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::contract::topics::Topic;
 use crate::model::ids::ID_RULE;
-use crate::model::{AcceptedSpec, Catalogue, FleetHosts, FleetId, HostId, HostPorts};
+use crate::model::{AcceptedSpec, Catalogue, FleetHosts, FleetId, HostId, HostPorts, NodeHosts};
 use crate::runtime::bell::Bell;
 use crate::runtime::clock::SharedClock;
 use crate::store::{self, Store};
@@ -108,13 +108,14 @@ impl Intake {
     /// for one that is about to join.
     fn context<'a>(
         &'a self,
-        hosts: Option<&'a FleetHosts>,
+        (hosts, placed): (Option<&'a FleetHosts>, &'a NodeHosts),
         previous: Option<&'a AcceptedSpec>,
         ports_in_use: &'a HostPorts,
     ) -> Context<'a> {
         Context {
             catalogue: &self.catalogue,
-            host: hosts.map_or(&self.host, |hosts| &hosts.default),
+            host: hosts.map_or(Some(&self.host), FleetHosts::only),
+            placed,
             known_hosts: None,
             drained_hosts: hosts.map(|hosts| &hosts.drained),
             previous,

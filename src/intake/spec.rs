@@ -6,6 +6,7 @@ use crate::contract::documents::{
 };
 use crate::contract::topics::Topic;
 use crate::contract::{self, Fault};
+use crate::domain::placement;
 use crate::model::record::StoredSpec;
 use crate::model::{AcceptedSpec, DatabaseId, Digest, HostPorts, Record, Scope, Secret};
 use crate::store::{Candidate, ConditionRow, DesiredRow, History as _, Hold, OutMessage, Rows as _};
@@ -93,7 +94,8 @@ impl Intake {
             .and_then(|record| record.spec.as_ref())
             .and_then(|stored| self.read_back(id, stored, record.as_ref()));
         let (hosts, ports) = self.store.read(|reader| Ok((reader.fleet_hosts()?, reader.ports()?)))?;
-        let context = self.context(hosts.as_ref(), previous.as_ref(), &ports);
+        let placed = previous.as_ref().map(AcceptedSpec::placed).unwrap_or_default();
+        let context = self.context((hosts.as_ref(), &placed), previous.as_ref(), &ports);
         match contract::accept(id, payload, &context) {
             Ok(spec) => self.candidate(id, &spec, payload, by).await,
             Err(faults) => self.refused(id, faults, digest).await,
@@ -119,7 +121,10 @@ impl Intake {
         record: Option<&Record>,
     ) -> Option<AcceptedSpec> {
         let (nobody, hosts) = (HostPorts::new(), self.store.read(|reader| reader.fleet_hosts()).ok().flatten());
-        let context = self.context(hosts.as_ref(), None, &nobody);
+        let placed =
+            hosts.as_ref().zip(record).map(|(hosts, record)| placement::placed(record, &hosts.known, &hosts.default));
+        let placed = placed.unwrap_or_default();
+        let context = self.context((hosts.as_ref(), &placed), None, &nobody);
         let document = stored.document.expose().as_bytes();
         let images = record.map(|record| record.images.clone()).unwrap_or_default();
         let accepted = contract::accept(id, document, &context).ok();

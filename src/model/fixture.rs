@@ -23,6 +23,7 @@ pub(crate) fn minimal() -> AcceptedSpec {
         nodes: vec![NodeSpec {
             name: NodeName::parse("n1").unwrap(),
             hosts: vec![HostId::parse("host-1").unwrap()],
+            placement: None,
             postgres_version: "17.11".to_owned(),
             image: "pgmoor/postgres:17.11".to_owned(),
             port: PortRequest::Unpublished,

@@ -17,9 +17,20 @@ pub struct FleetHosts {
     /// Those of them that get nothing new.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub drained: BTreeSet<HostId>,
-    /// Where a database goes whose spec says nothing about hosts.
+    /// Where a database is whose spec leaves its host open, and whose record, from before hosts were chosen, tells nothing.
     pub default: HostId,
 }
+
+impl FleetHosts {
+    /// The only host of the fleet; none: it has several, or they are not known.
+    #[must_use]
+    pub fn only(&self) -> Option<&HostId> {
+        self.known.first().filter(|_| self.known.len() == 1)
+    }
+}
+
+/// The hosts of the instances of each node.
+pub type NodeHosts = BTreeMap<NodeName, Vec<HostId>>;
 
 /// Which database has a port of a host.
 pub type HostPorts = BTreeMap<(HostId, u16), DatabaseId>;

@@ -9,6 +9,7 @@ pub(crate) mod fixture;
 pub mod graph;
 pub mod health;
 pub mod ids;
+pub mod labels;
 pub mod observed;
 pub mod parameters;
 pub mod record;
@@ -23,11 +24,12 @@ pub use digest::Digest;
 pub use graph::{Graph, GraphError};
 pub use health::Health;
 pub use ids::{
-    ControllerId, DatabaseId, FleetHosts, FleetId, HostId, HostPorts, InstanceId, NodeName, Scope, ServiceInstanceId,
-    TaskId,
+    ControllerId, DatabaseId, FleetHosts, FleetId, HostId, HostPorts, InstanceId, NodeHosts, NodeName, Scope,
+    ServiceInstanceId, TaskId,
 };
+pub use labels::HostLabels;
 pub use observed::{Observation, Observed, Present, Standing, Stray};
-pub use record::{EtcdChange, EtcdJoined, FleetRecord, HostStanding, Record};
+pub use record::{ChosenHost, EtcdChange, EtcdJoined, FleetRecord, HostStanding, Placement, Record};
 pub use resource::{Attributes, Dependency, Executor, Kind, Member, Payload, Resource, ResourceId};
 pub use secret::Secret;
 pub use spec::AcceptedSpec;

@@ -3,12 +3,13 @@
 //!
 //! Invariant: what is chosen (ports, passwords) is in the record, and the record is in Swarm, before it is first used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::ids::{DatabaseId, FleetId, HostId, InstanceId};
+use super::labels::HostLabels;
 use super::secret::{Secret, clear, clear_map};
 
 /// The record of one database.
@@ -24,6 +25,9 @@ pub struct Record {
     pub images: BTreeMap<String, String>,
     /// Ports chosen for instances whose spec says 0.
     pub ports: BTreeMap<InstanceId, u16>,
+    /// The hosts chosen for each node whose spec leaves them open, by the node's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub placement: BTreeMap<String, Placement>,
     /// Passwords of the spec's users: generated ones, and the last given one of each.
     #[serde(with = "clear_map")]
     pub passwords: BTreeMap<String, Secret>,
@@ -32,6 +36,25 @@ pub struct Record {
     pub etcd_passwords: BTreeMap<String, Secret>,
     /// Set when the database was deleted: its data is in the trash.
     pub tombstone: Option<Tombstone>,
+}
+
+/// The hosts that were chosen for the instances of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Placement {
+    /// The labels that the spec asked for when they were chosen: with the same ones nobody moves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: HostLabels,
+    /// They, in the order in which they were chosen.
+    pub hosts: Vec<ChosenHost>,
+}
+
+/// A host that was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenHost {
+    /// It.
+    pub host: HostId,
+    /// Why, as it stood then: a clause for people that follows the host's name and a colon.
+    pub why: String,
 }
 
 /// A spec as it was published.
@@ -85,6 +108,7 @@ impl Record {
             spec: None,
             images: BTreeMap::new(),
             ports: BTreeMap::new(),
+            placement: BTreeMap::new(),
             passwords: BTreeMap::new(),
             etcd_passwords: BTreeMap::new(),
             tombstone: None,
@@ -120,6 +144,10 @@ pub struct FleetRecord {
     /// The hosts that are not to be used as any other.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<HostId, HostStanding>,
+    /// Instances of databases that were purged while their host did not answer: whatever of them is on its disk goes when
+    /// it does. Until then nothing with such an id is made there again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leftovers: BTreeMap<HostId, BTreeSet<InstanceId>>,
 }
 
 /// How a host stands that is not to be used as any other.

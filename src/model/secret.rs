@@ -4,16 +4,17 @@
 //! says so with `#[serde(with = "model::secret::clear")]`, and is then sealed or written 0600.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// A text that is never shown.
+/// A text that is never shown. Clones share it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Secret(String);
+pub struct Secret(Arc<str>);
 
 impl Secret {
     /// Takes the text in.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Arc::from(text.into()))
     }
 
     /// The text itself: for the one call that needs it (a login, a 0600 file), never for a message.
@@ -54,7 +55,7 @@ pub mod clear {
     /// # Errors
     /// The deserializer fails.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-        String::deserialize(deserializer).map(Secret)
+        String::deserialize(deserializer).map(Secret::new)
     }
 }
 
@@ -80,6 +81,6 @@ pub mod clear_map {
     /// The deserializer fails.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Secret>, D::Error> {
         let map = BTreeMap::<String, String>::deserialize(deserializer)?;
-        Ok(map.into_iter().map(|(key, text)| (key, Secret(text))).collect())
+        Ok(map.into_iter().map(|(key, text)| (key, Secret::new(text))).collect())
     }
 }

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::digest::Digest;
-use super::ids::{DatabaseId, HostId, NodeName};
+use super::ids::{DatabaseId, HostId, NodeHosts, NodeName};
+use super::labels::HostLabels;
 use super::resource::SynchronousMode;
 use super::role::RoleFlags;
 use super::secret::Secret;
@@ -75,8 +76,11 @@ pub enum Reconcile {
 pub struct NodeSpec {
     /// `n1`, …
     pub name: NodeName,
-    /// The hosts of its instances; the first is the initial primary's.
+    /// The hosts of its instances; the first is the initial primary's. Of a node whose hosts are left open: those that were
+    /// chosen; none, while nothing was.
     pub hosts: Vec<HostId>,
+    /// What the document asks of hosts that it leaves open; none: it names them.
+    pub placement: Option<PlacementRequest>,
     /// Postgres version, for example `17.11`.
     pub postgres_version: String,
     /// The image it runs: the catalogue's for the version, or the pinned one.
@@ -97,6 +101,23 @@ pub struct NodeSpec {
     pub pg_ident: Vec<String>,
     /// What is passed on to the Swarm service.
     pub swarm: SwarmOptions,
+}
+
+/// What a document asks of the hosts that it leaves open.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PlacementRequest {
+    /// Instances beside the primary.
+    pub replicas: u8,
+    /// Labels that each host must have.
+    pub labels: HostLabels,
+}
+
+impl PlacementRequest {
+    /// How many hosts that is.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        usize::from(self.replicas) + 1
+    }
 }
 
 /// The port on the host.
@@ -177,6 +198,12 @@ pub struct ExtraNetwork {
 }
 
 impl AcceptedSpec {
+    /// Where its nodes are.
+    #[must_use]
+    pub fn placed(&self) -> NodeHosts {
+        self.nodes.iter().map(|node| (node.name.clone(), node.hosts.clone())).collect()
+    }
+
     /// The user who owns the database, if the spec names one.
     #[must_use]
     pub fn owner(&self) -> Option<&UserSpec> {

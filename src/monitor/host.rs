@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::contract::documents::{
-    Condition, DockerState, HealthDoc, HostInventory, HostStatus, ImageState, Time, Trash,
+    Condition, DockerState, HealthDoc, HostInventory, HostStatus, ImageArrival, ImageState, Time, Trash,
 };
 use crate::contract::topics::Topic;
 use crate::model::{DatabaseId, FleetId, Health, HostId, Scope};
@@ -72,6 +72,7 @@ impl HostReporter {
         inventory.look_every_s = Some(u32::try_from(period_s).unwrap_or(u32::MAX));
         inventory.cpus = world.facts.cpus;
         inventory.memory_bytes = world.facts.memory_bytes;
+        inventory.labels.clone_from(&world.facts.labels);
         inventory.hostname.clone_from(&world.facts.hostname);
         inventory.address = world.facts.advertise_address.to_string();
         let sample = match world.drivers.swarm.engine().await {
@@ -92,6 +93,7 @@ impl HostReporter {
         self.promised(world, &mut inventory).await;
         if let Ok(images) = images(world).await {
             let offered = images.iter().filter(|image| image.component == POSTGRES && image.present);
+            let offered = offered.filter(|image| !image.version.is_empty());
             inventory.postgres_versions = offered.map(|image| image.version.clone()).collect();
             inventory.images = images;
         }
@@ -191,15 +193,32 @@ impl HostReporter {
     }
 }
 
-/// The images of the catalogue, and which of them are here.
+/// The images of the catalogue and those that a spec pins, and which of them are here.
 async fn images(world: &World) -> crate::drivers::Result<Vec<ImageState>> {
     let catalogue = &world.catalogue;
     let postgres = catalogue.postgres.iter().map(|image| (POSTGRES, &image.version, &image.image));
     let mut images = Vec::new();
-    for (component, version, image) in postgres.chain([(ETCD, &catalogue.etcd.version, &catalogue.etcd.image)]) {
-        let present = world.drivers.swarm.image(image).await?.is_some();
-        let (component, version, image) = (component.to_owned(), version.clone(), image.clone());
-        images.push(ImageState { component, version, image, present });
+    let (arriving, asked) = (world.images.arriving(), world.images.asked());
+    let etcd = (ETCD, &catalogue.etcd.version, &catalogue.etcd.image);
+    let known: BTreeSet<&String> = postgres.clone().chain([etcd]).map(|(_, _, image)| image).collect();
+    let none = String::new();
+    let pinned = asked.keys().filter(|image| !known.contains(image)).map(|image| (POSTGRES, &none, image));
+    for (component, version, image) in postgres.chain([etcd]).chain(pinned) {
+        let seen = world.drivers.swarm.image(image).await?;
+        let arrival = arriving.as_ref().filter(|arrival| seen.is_none() && arrival.image == *image);
+        images.push(ImageState {
+            component: component.to_owned(),
+            version: version.clone(),
+            image: image.clone(),
+            present: seen.is_some(),
+            arrives: arrival.map(|arrival| ImageArrival {
+                from: arrival.from.clone(),
+                bytes: arrival.bytes,
+                of_bytes: arrival.of_bytes,
+            }),
+            trouble: asked.get(image).cloned().flatten().filter(|_| seen.is_none()),
+            id: seen.map(|seen| seen.id),
+        });
     }
     Ok(images)
 }

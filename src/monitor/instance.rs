@@ -70,6 +70,7 @@ fn of_postgres(seen: &Answering) -> Sample {
 fn state(target: &Target, seen: &Answering, now: Time) -> InstanceState {
     let mut state = blank(target, &seen.state, now);
     state.role = role(&seen.role);
+    state.synchronous = seen.synchronous;
     state.timeline = seen.timeline.map(u64::from);
     state.lsn = seen.lsn.map(lsn);
     state.pending_restart = seen.pending_restart;
@@ -90,6 +91,7 @@ fn blank(target: &Target, state: &str, now: Time) -> InstanceState {
         host: target.host.clone(),
         state: state.to_owned(),
         role: None,
+        synchronous: false,
         timeline: None,
         lsn: None,
         lag_bytes: None,

@@ -33,6 +33,10 @@ use crate::store::{OutMessage, Rows as _, Store, Waiting};
 /// takes, so that others who publish find a place.
 const WINDOW: usize = 128;
 
+/// So many acknowledged rows are deleted in one transaction while others are on their way; the last of them at once. What
+/// was not deleted when the process ends is sent once more.
+const FORGOTTEN_TOGETHER: usize = 256;
+
 /// How long an acknowledgement may take before the message is sent again. The link has a shorter limit of its own;
 /// this one holds for every publisher.
 const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(45);
@@ -161,7 +165,8 @@ impl<P: Publisher> Outbox<P> {
             // Marked as seen before the store is read: what is said afterwards wakes us below.
             changes.mark_unchanged();
             self.fill(&mut flight).await?;
-            if forgetting.is_none() && !acknowledged.is_empty() {
+            let enough = acknowledged.len() >= FORGOTTEN_TOGETHER || flight.flying.is_empty();
+            if forgetting.is_none() && !acknowledged.is_empty() && enough {
                 forgetting = Some(self.forget(std::mem::take(&mut acknowledged)));
             }
             let idle = flight.flying.is_empty() && forgetting.is_none();

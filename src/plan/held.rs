@@ -49,6 +49,15 @@ pub enum Hold {
     },
     /// It interrupts what runs, or is what an interruption would be made from, and nobody has approved of it.
     Approval,
+    /// Its host does not have the image that it needs.
+    Image {
+        /// The host.
+        host: HostId,
+        /// The image.
+        image: String,
+        /// What is being done about it, as a sentence for people.
+        words: String,
+    },
     /// It comes after a step that is held itself.
     Behind {
         /// That step's resource.
@@ -72,7 +81,12 @@ impl Hold {
     pub fn until_ms(&self) -> Option<i64> {
         match self {
             Self::BackOff { until_ms } | Self::Fight { until_ms } => Some(*until_ms),
-            Self::Observed | Self::Halted { .. } | Self::Cap { .. } | Self::Approval | Self::Behind { .. } => None,
+            Self::Observed
+            | Self::Halted { .. }
+            | Self::Cap { .. }
+            | Self::Approval
+            | Self::Image { .. }
+            | Self::Behind { .. } => None,
         }
     }
 }

@@ -210,6 +210,7 @@ fn why(hold: &Hold) -> String {
         Hold::Cap { of: CapOf::Fleet, .. } => "enough databases of the fleet are interrupted".to_owned(),
         Hold::Cap { of: CapOf::Host(host), .. } => format!("enough databases of {host} are interrupted"),
         Hold::Approval => "nobody has approved of it".to_owned(),
+        Hold::Image { host, image, .. } => format!("host {host} does not have image {image}"),
         Hold::Behind { step } => format!("it comes after {step}"),
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Docket {
     untold_since: Duration,
     /// When the last one came, in monotonic time.
     last_came: Duration,
+    /// How many came, each soon after the one before it.
+    in_a_row: usize,
     /// Whether a group is at the bar.
     sits: bool,
 }
@@ -48,6 +50,10 @@ pub(super) struct Docket {
 impl Docket {
     /// Puts a database on the docket; false when it is there already.
     pub(super) fn add(&mut self, database: &DatabaseId, now: Duration) -> bool {
+        if now.saturating_sub(self.last_came) >= QUIET {
+            self.in_a_row = 0;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
         self.last_came = now;
         let new = self.listed.insert(database.clone());
         if new {
@@ -93,14 +99,22 @@ impl Docket {
     /// The group is done with. Those that were judged are told of later, unless there is a place for each at once.
     pub(super) fn ended(&mut self, sitting: &Sitting, places: usize, now: Duration) {
         self.sits = false;
+        let floods = self.floods_for(places, now).is_some();
         if let Sitting::Judge(group) = sitting
-            && (group.len() > places || !self.waiting.is_empty() || !self.untold.is_empty())
+            && (floods || group.len() > places || !self.waiting.is_empty() || !self.untold.is_empty())
         {
             if self.untold.is_empty() {
                 self.untold_since = now;
             }
             self.untold.extend(group.iter().cloned());
         }
+    }
+
+    /// Time until a flood is over, if there is one: more came in a row than there are places. On a busy host they come in
+    /// groups so small that each would find its places, and the work on the first would hold up the verdicts of the rest.
+    pub(super) fn floods_for(&self, places: usize, now: Duration) -> Option<Duration> {
+        let over = self.last_came.saturating_add(QUIET);
+        (self.in_a_row > places && over > now).then(|| over.saturating_sub(now))
     }
 
     /// Whether anybody waits here or is at the bar.
@@ -156,6 +170,31 @@ mod tests {
         assert_eq!(one, Sitting::Judge([id(10)].into()), "verdicts go first");
         docket.ended(&one, 8, late);
         assert!(matches!(docket.take(late), Some(Sitting::Tell(_))));
+    }
+
+    #[test]
+    fn a_flood_that_comes_in_drops_is_one_until_it_was_quiet() {
+        let (mut docket, drop) = (Docket::default(), QUIET / 2);
+        let mut now = START;
+        for number in 0..8 {
+            now += drop;
+            assert!(docket.add(&id(number), now));
+            let one = docket.take(now).unwrap();
+            docket.ended(&one, 8, now);
+            assert!(!docket.is_busy() && docket.floods_for(8, now).is_none(), "each of {number} finds a place");
+        }
+        now += drop;
+        assert!(docket.add(&id(8), now));
+        let one = docket.take(now).unwrap();
+        docket.ended(&one, 8, now);
+        assert_eq!(
+            (docket.tells_in(now), docket.floods_for(8, now)),
+            (Some(QUIET), Some(QUIET)),
+            "it is told of later"
+        );
+        assert_eq!(docket.floods_for(8, now + QUIET), None);
+        assert!(docket.add(&id(9), now + QUIET));
+        assert_eq!(docket.floods_for(8, now + QUIET), None, "a new row begins");
     }
 
     #[test]

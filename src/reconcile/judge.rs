@@ -3,22 +3,24 @@
 //!
 //! Invariant: acceptance, the record that it leads to, the verdict and the event are one transaction (rule 5).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::chooser::Chooser;
 use super::ledger::say;
 use super::live::{self, Missing};
+use super::placing::{self, Choices, Given, Placing, Reserved, Seen};
 use super::promises::Promises;
 use super::service::Shared;
-use super::{drift, hold};
+use super::{drift, hold, leftovers};
 use crate::contract::documents::{
     AcceptedBy, ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult,
 };
 use crate::contract::topics::Topic;
 use crate::contract::{self, Context, Fault};
-use crate::domain::database::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
+use crate::domain::database::{Accepted, Placements, bury, mint};
 use crate::drivers;
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, DatabaseId, HostId, HostPorts, InstanceId, Record};
+use crate::model::{AcceptedSpec, DatabaseId, HostId, HostPorts, Record};
 use crate::store::{self, Candidate, ConditionRow, DesiredRow, HistoryRow, Hold, IntentRow, NewSpec, Rows as _};
 
 /// Why a candidate could not be judged now.
@@ -33,10 +35,16 @@ pub(super) enum Error {
     /// Nothing can be chosen.
     #[error("choose what the spec leaves open")]
     Choose(#[from] crate::domain::Error),
+    /// Its name is not free there yet.
+    #[error("wait until host {0} has deleted what is left there of a purged database of this id")]
+    Leftovers(HostId),
     /// No randomness.
     #[error("make passwords")]
     Random(#[from] crate::runtime::random::NoRandomness),
 }
+
+/// How often hosts are chosen anew for one candidate, since others took them while they were looked at.
+const TRIES_MAX: usize = 5;
 
 /// Judges the candidate of a database, if there is one.
 pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Error> {
@@ -47,53 +55,127 @@ pub(super) async fn candidate(shared: &Shared, id: &DatabaseId) -> Result<(), Er
     }
     // Accepting changes something, in the name of all hosts.
     shared.world.confirm_lead().await?;
-    let Candidate { spec: stored, by, hold: held, .. } = candidate;
-    // The host is asked first: it may take long (an image is pulled), and nobody waits for it but this database.
-    let spec = match by_the_rules(shared, id, &stored)? {
-        Ok(judged) => judged.spec,
-        Err(faults) => return refuse(shared, id, stored, faults).await,
-    };
-    let document = serde_json::from_slice(stored.document.expose().as_bytes()).unwrap_or(serde_json::Value::Null);
-    let looked =
-        if spec.deleted { None } else { Some(live::look(&shared.world, &spec, &document, Missing::Pull).await?) };
-    let mut accepting = shared.accepting.lock().await;
-    let Judged { spec, record, previous, taken } = match by_the_rules(shared, id, &stored)? {
-        Ok(judged) => judged,
-        Err(faults) => return refuse(shared, id, stored, faults).await,
-    };
-    let promises = promises(shared, &mut accepting)?;
-    if let Some(looked) = looked {
-        let promised = live::promised(&shared.world, &spec, &document, &looked, promises);
-        let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).collect();
-        if !faults.is_empty() {
-            return refuse(shared, id, stored, faults).await;
+    for _ in 0..TRIES_MAX {
+        if tried(shared, id, &candidate).await? {
+            break;
         }
-    }
-    if spec.deleted && record.is_none() {
-        return nothing_to_delete(shared, id, &stored).await;
-    }
-    let lives = record.as_ref().is_some_and(|record| record.tombstone.is_none());
-    if spec.deleted && lives && held == Hold::No {
-        let records = shared.store.read(|reader| reader.all_records())?;
-        if let Some(why) = hold::reason(&records, shared.world.now_s()) {
-            return hold_back(shared, id, &stored, &why).await;
-        }
-    }
-    let before = record.unwrap_or_else(|| Record { revision: 0, ..Record::new(id.clone()) });
-    let after = if spec.deleted {
-        bury(before, shared.world.now_s(), shared.options.deletion_grace_s)
-    } else {
-        let mut choose = Chooser::new(shared, &spec, &before.ports, &taken).await?;
-        let accepted = Accepted { spec: &spec, stored: &stored, previous: previous.as_ref() };
-        let minted = mint(accepted, before, &mut choose)?;
-        choose.ended()?;
-        minted
-    };
-    let accepted = spec.clone();
-    if accept(shared, spec, (stored, by), after).await? {
-        promises.accepted(&accepted);
     }
     Ok(())
+}
+
+/// Whether the candidate was judged; else the hosts that were looked at are not those that it would go to now.
+async fn tried(shared: &Shared, id: &DatabaseId, candidate: &Candidate) -> Result<bool, Error> {
+    let Candidate { spec: stored, by, hold: held, .. } = candidate;
+    let refused = async |faults| refuse(shared, id, stored.clone(), faults).await.map(|()| true);
+    // The hosts are asked first: it may take long (an image is pulled), and nobody waits for it but this database.
+    let first = match by_the_rules(shared, id, stored)? {
+        Ok(judged) => judged,
+        Err(faults) => return refused(faults).await,
+    };
+    let document = serde_json::from_slice(stored.document.expose().as_bytes()).unwrap_or(serde_json::Value::Null);
+    let placed = match Placed::new(shared, &first, &document).await? {
+        Ok(placed) => placed,
+        Err(faults) => return refused(faults).await,
+    };
+    if let Some(host) = placed.as_ref().and_then(|placed| leftovers::of(&shared.world.record.get(), &placed.spec)) {
+        return Err(Error::Leftovers(host));
+    }
+    let looked = match &placed {
+        Some(placed) => Some(live::look(&shared.world, &placed.spec, &document, Missing::Pull).await?),
+        None => None,
+    };
+    let mut accepting = shared.accepting.lock().await;
+    let mut judged = match by_the_rules(shared, id, stored)? {
+        Ok(judged) => judged,
+        Err(faults) => return refused(faults).await,
+    };
+    let promises = promises(shared, &mut accepting)?;
+    if let Some((placed, looked)) = placed.as_ref().zip(looked) {
+        let Some(choices) = placed.again(shared, &judged, promises) else { return Ok(false) };
+        judged.spec = placing::with_hosts(judged.spec, &choices);
+        judged.chosen = placing::placements(choices);
+        let promised = live::promised(&shared.world, &judged.spec, &document, &looked, promises);
+        let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).collect();
+        if !faults.is_empty() {
+            return refused(faults).await;
+        }
+    }
+    let lives = judged.record.as_ref().is_some_and(|record| record.tombstone.is_none());
+    if judged.spec.deleted && judged.record.is_none() {
+        return nothing_to_delete(shared, id, stored).await.map(|()| true);
+    }
+    if judged.spec.deleted && lives && *held == Hold::No {
+        let records = shared.store.read(|reader| reader.all_records())?;
+        if let Some(why) = hold::reason(&records, shared.world.now_s()) {
+            return hold_back(shared, id, stored, &why).await.map(|()| true);
+        }
+    }
+    let after = recorded(shared, &judged, stored).await?;
+    let accepted = judged.spec.clone();
+    if accept(shared, judged.spec, (stored.clone(), *by), after).await? {
+        promises.accepted(&accepted);
+    }
+    Ok(true)
+}
+
+/// The record that a candidate leads to.
+async fn recorded(shared: &Shared, judged: &Judged, stored: &StoredSpec) -> Result<Record, Error> {
+    let Judged { spec, record, previous, others, chosen } = judged;
+    let before = record.clone().unwrap_or_else(|| Record { revision: 0, ..Record::new(spec.id.clone()) });
+    if spec.deleted {
+        return Ok(bury(before, shared.world.now_s(), shared.options.deletion_grace_s));
+    }
+    let mut choose = Chooser::new(shared, spec, &before.ports, others).await?;
+    let accepted = Accepted { spec, stored, previous: previous.as_ref(), placement: chosen };
+    let minted = mint(accepted, before, &mut choose)?;
+    choose.ended()?;
+    Ok(minted)
+}
+
+/// A candidate with the hosts that were chosen for it, which count until it is accepted.
+struct Placed<'a> {
+    spec: AcceptedSpec,
+    choices: Choices,
+    seen: Option<Seen>,
+    _reserved: Reserved<'a>,
+}
+
+impl<'a> Placed<'a> {
+    /// Chooses hosts for what the candidate leaves open; none: it is a delete.
+    async fn new(
+        shared: &'a Shared,
+        judged: &Judged,
+        document: &serde_json::Value,
+    ) -> Result<std::result::Result<Option<Self>, Vec<Fault>>, Error> {
+        if judged.spec.deleted {
+            return Ok(Ok(None));
+        }
+        let placing = judged.placing(shared);
+        let at_once = placing.at_once();
+        let seen = if at_once.is_none() { Some(placing.look().await?) } else { None };
+        let mut accepting = shared.accepting.lock().await;
+        let promises = promises(shared, &mut accepting)?;
+        let given = Given { promises, ports: &judged.others };
+        let chosen = || seen.as_ref().map(|seen| placing.choose(seen, given, &BTreeSet::new())).unwrap_or_default();
+        let choices = at_once.unwrap_or_else(chosen);
+        let faults = placing::faults(&judged.spec, document, &choices);
+        if !faults.is_empty() {
+            return Ok(Err(faults));
+        }
+        let spec = placing::with_hosts(judged.spec.clone(), &choices);
+        Ok(Ok(Some(Self { _reserved: shared.tentative.reserve(&spec), spec, choices, seen })))
+    }
+
+    /// The same hosts once more, if they are still those to be chosen.
+    fn again(&self, shared: &Shared, judged: &Judged, promises: &Promises) -> Option<Choices> {
+        let placing = judged.placing(shared);
+        let first = placing::all_hosts(&self.choices);
+        let choices = match &self.seen {
+            Some(seen) => placing.choose(seen, Given { promises, ports: &judged.others }, &first),
+            None => placing.at_once()?,
+        };
+        (placing::all_hosts(&choices) == first).then(|| self.choices.clone())
+    }
 }
 
 /// What was promised so far: read from the records the first time.
@@ -114,29 +196,34 @@ pub(super) struct Case {
     pub(super) by: AcceptedBy,
     record: Option<Record>,
     previous: Option<AcceptedSpec>,
+    chosen: Placements,
 }
 
-/// Puts a candidate to the rules.
+/// Puts a candidate to the rules, where its hosts are known without asking anybody; none: they are not.
 pub(super) fn case(
     shared: &Shared,
     id: &DatabaseId,
     (stored, by): (StoredSpec, AcceptedBy),
     record: Option<Record>,
     others: &HostPorts,
-) -> std::result::Result<Case, Vec<Fault>> {
+) -> std::result::Result<Option<Case>, Vec<Fault>> {
     let previous = record.as_ref().and_then(|record| guard(shared, record));
-    let hosts = shared.hosts();
-    let context = shared.context(&hosts, previous.as_ref(), others);
+    let (hosts, placed) = (shared.hosts(), previous.as_ref().map(AcceptedSpec::placed).unwrap_or_default());
+    let context = shared.context((&hosts, &placed), previous.as_ref(), others);
     let spec = contract::accept(id, stored.document.expose().as_bytes(), &context)?;
-    Ok(Case { spec, stored, by, record, previous })
+    let choices = Placing::of(shared, &spec, record.as_ref(), previous.as_ref()).at_once();
+    let Some(choices) = choices.filter(|all| all.values().all(|choice| choice.missing == 0)) else { return Ok(None) };
+    let spec = placing::with_hosts(spec, &choices);
+    Ok(Some(Case { spec, stored, by, record, previous, chosen: placing::placements(choices) }))
 }
 
 /// The record that a case leads to, where nothing of the host is chosen.
 pub(super) fn minted(shared: &Shared, case: &Case) -> Result<Record, Error> {
-    let Case { spec, stored, record, previous, .. } = case;
-    let mut choose = Chooser { shared, free: BTreeMap::new(), failed: None };
+    let Case { spec, stored, record, previous, chosen, .. } = case;
+    let mut choose = Chooser::without_ports(shared);
     let before = record.clone().unwrap_or_else(|| Record { revision: 0, ..Record::new(spec.id.clone()) });
-    let minted = mint(Accepted { spec, stored, previous: previous.as_ref() }, before, &mut choose)?;
+    let accepted = Accepted { spec, stored, previous: previous.as_ref(), placement: chosen };
+    let minted = mint(accepted, before, &mut choose)?;
     choose.ended()?;
     Ok(minted)
 }
@@ -172,7 +259,15 @@ struct Judged {
     record: Option<Record>,
     previous: Option<AcceptedSpec>,
     /// Ports of other databases.
-    taken: BTreeSet<(HostId, u16)>,
+    others: HostPorts,
+    /// The hosts that were chosen, once they are.
+    chosen: Placements,
+}
+
+impl Judged {
+    fn placing<'a>(&'a self, shared: &'a Shared) -> Placing<'a> {
+        Placing::of(shared, &self.spec, self.record.as_ref(), self.previous.as_ref())
+    }
 }
 
 /// The rules once more, with what holds now: much may have happened since intake looked.
@@ -184,18 +279,17 @@ fn by_the_rules(
     let (record, ports) = shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?)))?;
     let previous = record.as_ref().and_then(|record| guard(shared, record));
     let others: HostPorts = ports.into_iter().filter(|(_, owner)| owner != id).collect();
-    let hosts = shared.hosts();
-    let context = shared.context(&hosts, previous.as_ref(), &others);
+    let (hosts, placed) = (shared.hosts(), previous.as_ref().map(AcceptedSpec::placed).unwrap_or_default());
+    let context = shared.context((&hosts, &placed), previous.as_ref(), &others);
     let judged = contract::accept(id, stored.document.expose().as_bytes(), &context);
-    let taken = others.keys().cloned().collect();
-    Ok(judged.map(|spec| Judged { spec, record, previous: previous.clone(), taken }))
+    Ok(judged.map(|spec| Judged { spec, record, previous: previous.clone(), others, chosen: Placements::new() }))
 }
 
 /// The accepted spec of a record, read with today's rules. None where they refuse it: then nothing is known of it.
 pub(super) fn read_back(shared: &Shared, record: &Record) -> Option<AcceptedSpec> {
     let stored = record.spec.as_ref()?;
-    let (hosts, nobody) = (shared.hosts(), HostPorts::new());
-    let context = Context { known_hosts: None, ..shared.context(&hosts, None, &nobody) };
+    let (hosts, placed, nobody) = (shared.hosts(), shared.placed(record), HostPorts::new());
+    let context = Context { known_hosts: None, ..shared.context((&hosts, &placed), None, &nobody) };
     match contract::accept(&record.database, stored.document.expose().as_bytes(), &context) {
         Ok(spec) => Some(spec),
         Err(faults) => {
@@ -213,8 +307,9 @@ pub(super) fn read_stored(
     stored: &StoredSpec,
     applied: Option<&AcceptedSpec>,
 ) -> Option<AcceptedSpec> {
-    let (hosts, nobody) = (shared.hosts(), HostPorts::new());
-    let context = Context { known_hosts: None, ..shared.context(&hosts, applied, &nobody) };
+    let (hosts, placed, nobody) =
+        (shared.hosts(), applied.map(AcceptedSpec::placed).unwrap_or_default(), HostPorts::new());
+    let context = Context { known_hosts: None, ..shared.context((&hosts, &placed), applied, &nobody) };
     contract::accept(id, stored.document.expose().as_bytes(), &context).ok()
 }
 
@@ -222,8 +317,8 @@ pub(super) fn read_stored(
 pub(super) fn guard(shared: &Shared, record: &Record) -> Option<AcceptedSpec> {
     read_back(shared, record).or_else(|| {
         let stored = record.spec.as_ref()?;
-        let (hosts, nobody) = (shared.hosts(), HostPorts::new());
-        let context = Context { known_hosts: None, ..shared.context(&hosts, None, &nobody) };
+        let (hosts, placed, nobody) = (shared.hosts(), shared.placed(record), HostPorts::new());
+        let context = Context { known_hosts: None, ..shared.context((&hosts, &placed), None, &nobody) };
         contract::spec::remembered(&record.database, stored.document.expose().as_bytes(), &record.images, &context)
     })
 }
@@ -366,70 +461,4 @@ async fn refuse(shared: &Shared, id: &DatabaseId, stored: StoredSpec, faults: Ve
         writer.enqueue(&say(&fleet, &Topic::Events(id.clone()), &event, now_ms))
     });
     written.await.map_err(Error::Store)
-}
-
-/// Chooses with the system's randomness, and ports that nobody has and nothing listens on.
-pub(super) struct Chooser<'a> {
-    shared: &'a Shared,
-    free: BTreeMap<HostId, Vec<u16>>,
-    failed: Option<crate::runtime::random::NoRandomness>,
-}
-
-/// How many ports a host is asked about at once: most of them are free.
-const PORTS_ASKED: usize = 16;
-
-impl<'a> Chooser<'a> {
-    /// Asks each host, to which the spec leaves the choice, for as many free ports as instances without one go there.
-    pub(super) async fn new(
-        shared: &'a Shared,
-        spec: &AcceptedSpec,
-        chosen: &BTreeMap<InstanceId, u16>,
-        taken: &BTreeSet<(HostId, u16)>,
-    ) -> Result<Self, Error> {
-        use crate::model::spec::PortRequest;
-        let mut wanted: BTreeMap<&HostId, usize> = BTreeMap::new();
-        for node in spec.nodes.iter().filter(|node| node.port == PortRequest::Chosen) {
-            // An instance that has a port keeps it, so its host need not answer.
-            let has = |host: &&HostId| chosen.contains_key(&InstanceId::derive(&spec.id, &node.name, host));
-            for host in node.hosts.iter().filter(|host| !has(host)) {
-                *wanted.entry(host).or_default() += 1;
-            }
-        }
-        let mut free = BTreeMap::new();
-        for (host, wanted) in wanted {
-            let mut candidates = (PORT_FIRST..=PORT_LAST).rev().filter(|port| !taken.contains(&(host.clone(), *port)));
-            let mut found = Vec::new();
-            while found.len() < wanted {
-                let ports: BTreeSet<u16> = candidates.by_ref().take(PORTS_ASKED).collect();
-                if ports.is_empty() {
-                    break;
-                }
-                let listened = live::listened(&shared.world, host, ports.clone()).await?;
-                found.extend(ports.into_iter().rev().filter(|port| !listened.contains(port)));
-            }
-            // Handed out from the end: the highest first, away from what people choose by hand.
-            found.reverse();
-            free.insert(host.clone(), found);
-        }
-        Ok(Self { shared, free, failed: None })
-    }
-
-    /// What could not be reported while choosing.
-    pub(super) fn ended(self) -> Result<(), Error> {
-        self.failed.map_or(Ok(()), |failed| Err(Error::Random(failed)))
-    }
-}
-
-impl Choose for Chooser<'_> {
-    fn entropy(&mut self) -> [u8; PASSWORD_BYTES] {
-        let mut bytes = [0; PASSWORD_BYTES];
-        if let Err(failed) = self.shared.random.fill(&mut bytes) {
-            self.failed = Some(failed);
-        }
-        bytes
-    }
-
-    fn port(&mut self, host: &HostId) -> Option<u16> {
-        self.free.get_mut(host)?.pop()
-    }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::Value;
 
 use super::promises::{self, Amount};
@@ -159,13 +160,13 @@ async fn names(world: &World, spec: &AcceptedSpec, others: &[ServiceSeen]) -> Re
 }
 
 /// Where a field of a node stands: in the node if the node says it, else in the spec.
-struct Place<'a> {
-    document: &'a Value,
-    index: usize,
+pub(super) struct Place<'a> {
+    pub(super) document: &'a Value,
+    pub(super) index: usize,
 }
 
 impl Place<'_> {
-    fn of(&self, field: &str) -> String {
+    pub(super) fn of(&self, field: &str) -> String {
         let own = format!("/nodes/{}{field}", self.index);
         // An override of a whole object (orchestrator_opts) replaces the spec's, so its first level decides.
         let first = field.split('/').nth(1).unwrap_or_default();
@@ -197,13 +198,14 @@ impl OnHost<'_> {
         let question = Question::Room {
             ports: self.new_port(world).into_iter().collect(),
             paths: volumes.iter().map(|volume| volume.host_path.clone()).collect(),
-            image: Some((self.node.image.clone(), missing == Missing::Pull)),
+            image: Some((self.node.image.clone(), false)),
         };
         let told = match ask(world, self.host, question).await {
             // What is there already stays, and waits for its host like all else of it.
             Err(drivers::Error::Unreachable { .. }) if self.is_there() => return Ok((Vec::new(), Vec::new())),
             told => told?,
         };
+        let may_pull = missing == Missing::Pull;
         let Told::Room { listened, missing, image } = &told else { return Err(unexpected(self.host, &told)) };
         let mut faults: Vec<Fault> = listened.iter().map(|port| self.listened(*port, place)).collect();
         for (index, volume) in volumes.iter().enumerate().filter(|(_, volume)| missing.contains(&volume.host_path)) {
@@ -212,11 +214,26 @@ impl OnHost<'_> {
             faults.push(Fault::new(Code::VolumePathMissing, pointer, message).hint("make the directory on the host"));
         }
         let (mut notes, what) = (Vec::new(), format!("image {} is not on host {}", self.node.image, self.host));
-        match image {
+        let from = if *image == ImageFound::Missing { self.elsewhere(world).await } else { None };
+        let image = match image {
+            // It comes from the other host, and the instance waits for it.
+            ImageFound::Missing if may_pull => match &from {
+                Some(from) => {
+                    world.images.note_missing(self.host, &self.node.image, from);
+                    ImageFound::There
+                }
+                None => self.pulled(world).await?,
+            },
+            found @ (ImageFound::There | ImageFound::Missing | ImageFound::Refused { .. }) => found.clone(),
+        };
+        match &image {
             ImageFound::There => {}
             ImageFound::Missing => {
-                let message = format!("{what}: it would be pulled, and the spec refused where no registry has it");
-                notes.push(PlanNote { pointer: place.of_image(), message });
+                let how = match &from {
+                    Some(from) => format!("it would be handed over from host {from}, and the instance waits for it"),
+                    None => "it would be pulled, and the spec refused where no registry has it".to_owned(),
+                };
+                notes.push(PlanNote { pointer: place.of_image(), message: format!("{what}: {how}") });
             }
             ImageFound::Refused { why } => {
                 let message = format!("{what} and could not be pulled: {why}");
@@ -225,6 +242,30 @@ impl OnHost<'_> {
             }
         }
         Ok((faults, notes))
+    }
+
+    /// Another host that has the image. One that does not answer is passed over.
+    async fn elsewhere(&self, world: &World) -> Option<HostId> {
+        let image = &self.node.image;
+        let others = world.hosts.iter().map(|facts| &facts.host).filter(|host| *host != self.host);
+        let asks = others.map(|host| async move {
+            let told = ask(world, host, of_image(image, false)).await;
+            matches!(told, Ok(Told::Room { image: ImageFound::There, .. })).then(|| host.clone())
+        });
+        let mut asks: FuturesUnordered<_> = asks.collect();
+        while let Some(found) = asks.next().await {
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Has the host pull the image, which no other has.
+    async fn pulled(&self, world: &World) -> Result<ImageFound> {
+        let told = ask(world, self.host, of_image(&self.node.image, true)).await?;
+        let Told::Room { image, .. } = told else { return Err(unexpected(self.host, &told)) };
+        Ok(image)
     }
 
     fn is_there(&self) -> bool {
@@ -246,6 +287,11 @@ impl OnHost<'_> {
         let hint = "choose another port, or 0 to let pgmoor choose one";
         Fault::new(Code::PortInUse, place.of("/port"), message).hint(hint)
     }
+}
+
+/// Whether a host has an image, pulled if it may be.
+fn of_image(image: &str, pull: bool) -> Question {
+    Question::Room { ports: BTreeSet::new(), paths: BTreeSet::new(), image: Some((image.to_owned(), pull)) }
 }
 
 async fn networks(world: &World, node: &NodeSpec, place: &Place<'_>) -> Result<Vec<Fault>> {

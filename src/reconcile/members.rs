@@ -10,7 +10,7 @@ use super::pass::{Error, Next, Pass};
 use crate::domain::members::{self, Standing};
 use crate::domain::{Hosts, fleet};
 use crate::drivers::etcd::EtcdTarget;
-use crate::model::{FleetRecord, Graph, Kind, ResourceId, Scope, Secret};
+use crate::model::{FleetRecord, Graph, HostId, Kind, ResourceId, Scope, Secret};
 use crate::plan::Plan;
 use crate::store::Rows as _;
 use crate::world::record;
@@ -25,6 +25,9 @@ impl Pass {
             return Ok(next);
         }
         self.removals(&held).await;
+        if let Some(next) = self.leftovers(&held).await? {
+            return Ok(next);
+        }
         if let Some(next) = self.next_members(&held, &world.hosts).await {
             return self.keep(next).await;
         }
@@ -41,14 +44,18 @@ impl Pass {
     /// The record with the next change of etcd's members. While etcd has no quorum nobody comes and nobody goes.
     async fn next_members(&self, held: &FleetRecord, hosts: &Hosts) -> Option<FleetRecord> {
         let alone = held.etcd_members.len() < 2;
-        if alone && members::next(held, hosts, &Standing::default()).is_none() {
+        let (images, etcd) = (&self.shared.world.images, &self.shared.options.catalogue.etcd.image);
+        let unable = hosts.iter().map(|facts| &facts.host).filter(|host| !images.may_use(host, etcd));
+        let unable: BTreeSet<HostId> = unable.cloned().collect();
+        let able = Standing { unable, ..Standing::default() };
+        if alone && members::next(held, hosts, &able).is_none() {
             return None;
         }
         let (etcd, target) = (&self.shared.world.drivers.etcd, self.shared.world.etcd().await.ok()?);
         let listed = etcd.members(&target).await.ok()?;
         let peer_urls: BTreeSet<String> = listed.into_iter().flat_map(|member| member.peer_urls).collect();
         let lost = members::lost(held, &self.shared.options.fleet, &peer_urls);
-        let mut standing = Standing { lost, ..Standing::default() };
+        let mut standing = Standing { lost, ..able };
         members::next(held, hosts, &standing)?;
         // The endpoints are in the order of the hosts.
         for (host, endpoint) in held.etcd_members.keys().zip(&target.endpoints) {

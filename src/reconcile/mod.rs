@@ -6,6 +6,7 @@
 mod agenda;
 mod apply;
 mod approval;
+mod chooser;
 mod deadlines;
 mod decisions;
 mod docket;
@@ -15,16 +16,20 @@ mod gate;
 mod halt;
 mod hold;
 mod hosts;
+mod images;
 mod judge;
 mod ledger;
+mod leftovers;
 mod limits;
 mod live;
 mod lost;
 mod members;
 mod pass;
 mod place;
+mod placing;
 mod preview;
 mod promises;
+mod replacing;
 mod service;
 mod tell;
 #[cfg(test)]
@@ -34,6 +39,7 @@ mod trash;
 mod waiting;
 
 pub use deadlines::Deadlines;
+pub use images::Images;
 pub use limits::Limits;
 pub use service::{Error, Inputs, Options, Reconciler};
 pub use tell::retained_topics;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::apply;
+use super::apply::{Applied, apply};
 use super::approval::Decision;
 use super::decisions::{Made, Names};
 use super::drift;
@@ -13,6 +13,7 @@ use super::halt;
 use super::judge;
 use super::ledger::StoreLedger;
 use super::place::Place;
+use super::replacing;
 use super::service::Shared;
 use super::tell::{self, Carried, Phase, Seen, Told, View};
 use crate::contract::documents::Time;
@@ -25,7 +26,7 @@ use crate::model::{
 use crate::plan::check::check;
 use crate::plan::drift::Memory;
 use crate::plan::halt::Halt;
-use crate::plan::{Held, Input, Outcome, Plan, Stage, Step, downtime, plan};
+use crate::plan::{Held, Input, Outcome, Plan, Stage, Step, behind, downtime, plan};
 use crate::report;
 use crate::report::work::Work;
 use crate::runtime::chain::chain;
@@ -49,7 +50,7 @@ pub(super) enum Next {
 }
 
 /// The pause while something cannot be seen or is still coming up.
-const WAIT: Duration = Duration::from_secs(1);
+pub(super) const WAIT: Duration = Duration::from_secs(1);
 
 /// One pass.
 pub(super) struct Pass {
@@ -106,7 +107,7 @@ impl Pass {
         let row = row.unwrap_or_default();
         let waits_for_host = row.candidate.is_some();
         let why = unjudged.as_ref().map(|error| chain(error));
-        let view = View { id: id.clone(), row, record: record.clone(), spec: None, unjudged: why };
+        let view = View { id: id.clone(), row, record: record.clone(), spec: None, unjudged: why, placement: None };
         let Some(record) = record else {
             tell::status(&self.shared, &view, &Phase::Nothing).await?;
             return Ok(if unjudged.is_some() { Next::Failed } else { Next::Settled });
@@ -128,10 +129,17 @@ impl Pass {
             let next = self.paused(&view, &record, &graph).await?;
             return Ok(if waits_for_host { Next::After(self.shared.options.tick) } else { next });
         }
+        let wish = replacing::wish(&self.shared, &spec, &record).await;
+        let view = View { placement: wish.as_ref().and_then(|wish| wish.found.clone()), ..view };
         let leaving = self.shared.leaving(&spec, &record)?;
         let (plan, next) = self.converge(&scope, &graph, &leaving, Some(&view)).await?;
         if !leaving.is_empty() && plan.is_settled() {
             return self.release(&spec, record).await;
+        }
+        if let Some(wish) = wish.filter(|_| plan.is_settled())
+            && let Some(next) = self.replace(&spec, record, wish).await?
+        {
+            return Ok(next);
         }
         self.shared.changed.ring(scope);
         Ok(if waits_for_host && next == Next::Settled { Next::After(self.shared.options.tick) } else { next })
@@ -204,7 +212,8 @@ impl Pass {
         let plan = self.plan(scope, desired, &observed, &rows)?;
         let now_ms = shared.world.clock.now_ms();
         let reconcile = view.map_or(Reconcile::Repair, asked);
-        let memory = if view.is_some_and(buried) {
+        let buried = view.is_some_and(buried);
+        let memory = if buried {
             drift::forget(shared, scope).await?;
             Memory::default()
         } else {
@@ -214,7 +223,7 @@ impl Pass {
         let approval = view.map(|view| Decision::of(shared, view, &plan, desired)).transpose()?;
         let needed = approval.as_ref().is_some_and(Decision::needed);
         let approved = gate::Approval::new(plan.stages.first(), desired, needed);
-        let Admitted { stage, held } = self.admit(scope, &plan, (approved, hands), (&rows, &halt), now_ms);
+        let Admitted { stage, held } = self.admit((scope, desired), &plan, (approved, hands), (&rows, &halt), now_ms);
         self.keep_decision((scope, desired, &observed), &rows, (&plan, stage.as_ref(), &held), view);
         let board = &self.place.board;
         board.keep_only(stage.as_ref());
@@ -222,7 +231,8 @@ impl Pass {
             report::scripts::condition(desired, &observed, || tell::last_status(shared, id))
         });
         let conditions = drift::conditions(&memory, now_ms).into_iter().chain(changed).collect();
-        let seen = Seen { conditions, asks_for_more: memory.asks_for_more(desired, &plan) };
+        let left_on = if buried { behind(&plan, previous, &shared.world.facts.host) } else { BTreeSet::new() };
+        let seen = Seen { conditions, asks_for_more: memory.asks_for_more(desired, &plan), left_on };
         let database = view.zip(approval.as_ref()).map(|(view, approval)| (view, approval, &seen));
         let carried = Carried { scope, database, plan: &plan, held: &held, board };
         carried.tell(shared, Told::First).await?;
@@ -252,22 +262,25 @@ impl Pass {
         if let Some(view) = view {
             self.note_downtimes(&view.id, &applied.ended, desired).await?;
         }
-        // A stage in which nothing worked gets its own back-off from the outcomes just stored.
+        Ok((plan, self.after(scope, &applied)))
+    }
+
+    /// What follows a stage: one in which nothing worked gets its own back-off from the outcomes just stored.
+    fn after(&self, scope: &Scope, applied: &Applied) -> Next {
         let worked = applied.ended.iter().any(|one| one.result.is_ok());
         if worked {
             self.place.worked.note();
         }
-        let next = match worked {
+        match worked {
             _ if applied.left && self.place.lost.is_cancelled() => Next::Again,
             _ if applied.left => Next::GaveWay,
             true => Next::Again,
             false => {
                 // Who cannot go on does not keep others from it.
-                shared.disruptions.over(scope);
+                self.shared.disruptions.over(scope);
                 Next::After(WAIT)
             }
-        };
-        Ok((plan, next))
+        }
     }
 
     /// Keeps what was decided, for whoever asks later how it came about.
@@ -305,7 +318,7 @@ impl Pass {
     /// What of the plan may run now. The gates are asked in this order; the cap counts, so it comes last.
     fn admit(
         &self,
-        scope: &Scope,
+        (scope, desired): (&Scope, &Graph),
         plan: &Plan,
         (mut approved, hands): (gate::Approval, Hands<'_>),
         (rows, halt): (&BTreeMap<ResourceId, OutcomeRow>, &Halt),
@@ -313,13 +326,15 @@ impl Pass {
     ) -> Admitted {
         // The fleet's own services carry all databases: they are mended also in a halt.
         let halted = halt.since_ms.filter(|_| *scope != Scope::Fleet);
-        let mut gates: [&mut dyn Gate; 6] = [
+        let world = &self.shared.world;
+        let mut gates: [&mut dyn Gate; 7] = [
             &mut gate::Observe::new(hands.reconcile),
             &mut approved,
             &mut gate::BackOff::new(rows, now_ms),
             &mut gate::Fight::new(hands.memory, now_ms),
             &mut gate::Halted::new(halted),
-            &mut gate::Cap::new(&self.shared.disruptions, scope, &self.shared.world.facts.host),
+            &mut gate::Image::new(&world.images, &world.hosts, desired),
+            &mut gate::Cap::new(&self.shared.disruptions, scope, &world.facts.host),
         ];
         gate::admit(plan.stages.first(), &mut gates)
     }

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::approval;
+use super::chooser::Chooser;
 use super::decisions;
 use super::judge;
 use super::live::{self, Missing};
+use super::placing::{self, Choices, Given, Placing};
 use super::promises::Promises;
 use super::service::Shared;
 use crate::contract;
@@ -16,7 +18,7 @@ use crate::contract::commands::{Command, DecisionRequest, Question};
 use crate::contract::documents::{CommandResult, DecisionDoc, PlanDoc, Time, to_bytes};
 use crate::contract::faults::{Code, Fault};
 use crate::contract::topics::Topic;
-use crate::domain::database::{self, Accepted};
+use crate::domain::database::{self, Accepted, Placements};
 use crate::execute::refresh;
 use crate::model::record::StoredSpec;
 use crate::model::{AcceptedSpec, DatabaseId, Graph, HostPorts, Record, Scope, Secret};
@@ -83,16 +85,20 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
         shared.store.read(|reader| Ok((reader.record(id)?, reader.ports()?))).map_err(|error| unseen(&error))?;
     let previous = record.as_ref().and_then(|record| judge::guard(shared, record));
     let others: HostPorts = ports.into_iter().filter(|(_, owner)| owner != id).collect();
-    let hosts = shared.hosts();
-    let context = shared.context(&hosts, previous.as_ref(), &others);
-    let spec = contract::accept(id, &question.payload, &context)?;
-    let mut notes = Vec::new();
+    let (hosts, placed) = (shared.hosts(), previous.as_ref().map(AcceptedSpec::placed).unwrap_or_default());
+    let context = shared.context((&hosts, &placed), previous.as_ref(), &others);
+    let mut spec = contract::accept(id, &question.payload, &context)?;
+    let (mut notes, mut chosen) = (Vec::new(), Placements::new());
     if !spec.deleted {
         let document = serde_json::from_slice(&question.payload).unwrap_or(Value::Null);
-        let looked = live::look(&shared.world, &spec, &document, Missing::Tell).await;
-        let looked = looked.map_err(|error| unseen(&error))?;
         let accepted = shared.accepting.lock().await.clone();
         let accepted = accepted.map_or_else(|| Promises::read(shared), Ok).map_err(|error| unseen(&error))?;
+        let placing = Placing::of(shared, &spec, record.as_ref(), previous.as_ref());
+        let choices = choices(&placing, &document, Given { promises: &accepted, ports: &others }).await?;
+        spec = placing::with_hosts(spec, &choices);
+        chosen = placing::placements(choices);
+        let looked = live::look(&shared.world, &spec, &document, Missing::Tell).await;
+        let looked = looked.map_err(|error| unseen(&error))?;
         let promised = live::promised(&shared.world, &spec, &document, &looked, &accepted);
         let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).collect();
         if !faults.is_empty() {
@@ -112,7 +118,8 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
         },
     };
     let chosen_before = before.ports.clone();
-    let graphs = graphs(shared, &spec, &stored, previous.as_ref(), before).await;
+    let accepted = Accepted { spec: &spec, stored: &stored, previous: previous.as_ref(), placement: &chosen };
+    let graphs = graphs(shared, accepted, before).await;
     let (desired, previous_graph, record) = graphs.map_err(|error| unseen(&*error))?;
     let scope = Scope::Database(id.clone());
     let observed = refresh(&shared.world, &scope, &desired, &previous_graph).await;
@@ -131,16 +138,28 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
     Ok(report::with_guesses(PlanDoc { notes, ..document }, &guesses.map(|(_, port)| *port).collect()))
 }
 
+/// The hosts that would be chosen.
+async fn choices(placing: &Placing<'_>, document: &Value, given: Given<'_>) -> Result<Choices, Vec<Fault>> {
+    let choices = match placing.at_once() {
+        Some(choices) => choices,
+        None => {
+            let seen = placing.look().await.map_err(|error| unseen(&error))?;
+            placing.choose(&seen, given, &BTreeSet::new())
+        }
+    };
+    let faults = placing::faults(placing.spec, document, &choices);
+    if faults.is_empty() { Ok(choices) } else { Err(faults) }
+}
+
 type Graphs = (Graph, Graph, Record);
 
 /// What is desired under the spec in question, what was desired before where that goes, and the record it would lead to.
 async fn graphs(
     shared: &Shared,
-    spec: &AcceptedSpec,
-    stored: &StoredSpec,
-    previous: Option<&AcceptedSpec>,
+    accepted: Accepted<'_>,
     before: Record,
 ) -> Result<Graphs, Box<dyn std::error::Error + Send + Sync>> {
+    let Accepted { spec, previous, .. } = accepted;
     if spec.deleted {
         let old = match previous {
             Some(previous) => shared.graph(previous, &before)?,
@@ -149,8 +168,8 @@ async fn graphs(
         let after = database::bury(before, shared.world.now_s(), shared.options.deletion_grace_s);
         return Ok((database::buried(&after)?, old, after));
     }
-    let mut choose = judge::Chooser::new(shared, spec, &before.ports, &BTreeSet::new()).await?;
-    let after = database::mint(Accepted { spec, stored, previous }, before, &mut choose)?;
+    let mut choose = Chooser::new(shared, spec, &before.ports, &HostPorts::new()).await?;
+    let after = database::mint(accepted, before, &mut choose)?;
     choose.ended()?;
     Ok((shared.graph(spec, &after)?, Graph::default(), after))
 }

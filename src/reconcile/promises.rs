@@ -100,14 +100,21 @@ impl Promises {
         }
     }
 
+    /// How many other databases have an instance on a host.
+    pub(super) fn instances(&self, host: &HostId, except: &DatabaseId) -> usize {
+        let except = Scope::Database(except.clone()).label();
+        let shares = self.hosts.get(host).into_iter().flat_map(|host| &host.shares);
+        shares.filter(|(scope, amount)| **scope != except && **amount != Amount::default()).count()
+    }
+
     /// Who has what on a host. `services` are the services of the Swarm.
     pub(super) fn table<'s>(
         &self,
         (world, facts): (&World, &HostFacts),
         services: impl IntoIterator<Item = &'s ServiceSeen>,
-    ) -> Table {
-        let accepted = self.hosts.get(&facts.host).cloned().unwrap_or_default();
-        let total = accepted.total;
+    ) -> Table<'_> {
+        let accepted = self.hosts.get(&facts.host);
+        let total = accepted.map_or_else(Amount::default, |accepted| accepted.total);
         let mut table = Table { host: facts.host.clone(), accepted, shares: BTreeMap::new(), total };
         let mut reserved: BTreeMap<&str, Amount> = BTreeMap::new();
         for service in services.into_iter().filter(|service| service.attributes.swarm_node == facts.swarm_node) {
@@ -123,7 +130,7 @@ impl Promises {
             }
         }
         for (scope, reserved) in reserved {
-            let accepted = table.accepted.shares.get(scope).copied().unwrap_or_default();
+            let accepted = table.accepted(scope);
             table.change(scope, |share| *share = Share { reserved, accepted });
         }
         table
@@ -153,17 +160,22 @@ impl Share {
 
 /// What is promised on a host, summed up once for many questions.
 #[derive(Debug, Clone)]
-pub(super) struct Table {
+pub(super) struct Table<'a> {
     host: HostId,
-    accepted: OfHost,
+    /// What was accepted before, as it is kept: nothing of it is copied for a question.
+    accepted: Option<&'a OfHost>,
     /// Those that have services, or were promised something since, by the label of the scope.
     shares: BTreeMap<String, Share>,
     total: Amount,
 }
 
-impl Table {
+impl Table<'_> {
+    fn accepted(&self, scope: &str) -> Amount {
+        self.accepted.and_then(|accepted| accepted.shares.get(scope)).copied().unwrap_or_default()
+    }
+
     fn share(&self, scope: &str) -> Share {
-        let accepted = || self.accepted.shares.get(scope).copied().unwrap_or_default();
+        let accepted = || self.accepted(scope);
         self.shares.get(scope).copied().unwrap_or_else(|| Share { accepted: accepted(), ..Share::default() })
     }
 

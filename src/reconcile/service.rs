@@ -20,9 +20,11 @@ use super::decisions::Decisions;
 use super::docket::{Docket, Sitting};
 use super::fleet::{self, FLEET_GRACE, FLEET_GRACE_OF_MANY, FLEET_LOOK, Told};
 use super::gate::Disruptions;
+use super::leftovers::Owed;
 use super::limits::Limits;
 use super::pass::{Next, Pass};
 use super::place::{self, Place};
+use super::placing::Tentative;
 use super::preview;
 use super::promises::Promises;
 use super::together;
@@ -32,13 +34,13 @@ use crate::contract::Context;
 use crate::contract::commands::Question;
 use crate::contract::spec::DEFAULT_MEMORY_BYTES;
 use crate::domain::{self, FleetOptions};
-use crate::model::{AcceptedSpec, Catalogue, DatabaseId, FleetHosts, Graph, HostPorts, Record, Scope};
+use crate::model::{AcceptedSpec, Catalogue, DatabaseId, FleetHosts, Graph, HostPorts, NodeHosts, Record, Scope};
 use crate::runtime::backoff::{Backoff, Schedule};
 use crate::runtime::bell::{Bell, Listener};
 use crate::runtime::cadence;
 use crate::runtime::chain::chain;
 use crate::runtime::random::Random;
-use crate::store::{self, Candidate, Hold, Rows as _, Store};
+use crate::store::{self, Rows as _, Store};
 use crate::world::World;
 
 /// How many scopes are worked on at once: each is a handful of calls to Docker, etcd and Postgres at a time.
@@ -77,7 +79,7 @@ pub enum Error {
 /// The service.
 #[derive(Debug)]
 pub struct Reconciler {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     listener: Listener,
     questions: mpsc::Receiver<Question>,
     /// Whether a scope that is due finds no place: passes that only wait then give up theirs.
@@ -93,12 +95,16 @@ pub(super) struct Shared {
     /// Held from reading what is given out (ports, memory, processors) to giving out more: no two databases get the
     /// same. None until records were read.
     pub(super) accepting: Mutex<Option<Promises>>,
+    /// Hosts that were chosen for specs that are not accepted yet.
+    pub(super) tentative: Tentative,
     /// Who restarts or replaces an instance.
     pub(super) disruptions: Disruptions,
     /// The last decisions, for whoever asks.
     pub(super) decisions: Decisions,
     /// How long deleted databases have been in the trash.
     pub(super) trash_clock: TrashClock,
+    /// What hosts that do not answer have to delete.
+    pub(super) owed: Owed,
     /// Rung when a report must be made anew (the monitor listens).
     pub(super) changed: Bell,
 }
@@ -112,13 +118,14 @@ impl Shared {
     /// What a spec is judged against.
     pub(super) fn context<'a>(
         &'a self,
-        hosts: &'a FleetHosts,
+        (hosts, placed): (&'a FleetHosts, &'a NodeHosts),
         previous: Option<&'a AcceptedSpec>,
         ports_in_use: &'a HostPorts,
     ) -> Context<'a> {
         Context {
             catalogue: &self.options.catalogue,
-            host: &hosts.default,
+            host: hosts.only(),
+            placed,
             known_hosts: Some(&hosts.known),
             drained_hosts: Some(&hosts.drained),
             previous,
@@ -179,8 +186,10 @@ impl Reconciler {
                 store,
                 random,
                 accepting: Mutex::new(None),
+                tentative: Tentative::default(),
                 decisions: Decisions::default(),
                 trash_clock: TrashClock::default(),
+                owed: Owed::default(),
                 changed,
             }),
             listener,
@@ -214,11 +223,12 @@ impl Reconciler {
             if fleet_ready {
                 self.judge(&mut docket, &mut agenda, &mut judging);
             }
-            let places = if docket.is_busy() { PASSES_BESIDE_JUDGING } else { PASSES_MAX };
+            let flood = docket.floods_for(PASSES_MAX, self.now());
+            let places = if docket.is_busy() || flood.is_some() { PASSES_BESIDE_JUDGING } else { PASSES_MAX };
             self.start_due(&mut agenda, &mut passes, (fleet_ready, places), &stop);
             let sleep = self.until_next(&agenda, fleet_ready, passes.len() >= places);
             let sleep = if fleet_ready { sleep } else { sleep.min(FLEET_LOOK) };
-            let sleep = docket.tells_in(self.now()).map_or(sleep, |left| sleep.min(left));
+            let sleep = docket.tells_in(self.now()).into_iter().chain(flood).fold(sleep, Duration::min);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -348,8 +358,9 @@ impl Reconciler {
 
     fn rung(&self, scopes: BTreeSet<Scope>, agenda: &mut Agenda, docket: &mut Docket) {
         let now = self.shared.world.clock.monotonic();
+        let newer = together::newer(&self.shared.store, &scopes);
         for scope in scopes {
-            let overtaken = self.overtaken(&scope);
+            let overtaken = newer.contains(&scope);
             agenda.add(&scope, || self.slot());
             agenda.change(&scope, |slot| {
                 slot.due = slot.due.min(now);
@@ -397,14 +408,6 @@ impl Reconciler {
                 slot.due = slot.due.min(now);
             });
         }
-    }
-
-    /// Whether something newer was asked of the database than what a running pass leads to.
-    fn overtaken(&self, scope: &Scope) -> bool {
-        let Scope::Database(database) = scope else { return false };
-        let row = self.shared.store.read(|reader| reader.desired(database));
-        let waits = |candidate: &Candidate| candidate.hold != Hold::Held;
-        matches!(row, Ok(Some(row)) if row.candidate.as_ref().is_some_and(waits) && row.verdict.is_none())
     }
 
     /// Those that were held for a reason that has gone are due, and all when a halt has begun or ended, since each says so.

@@ -4,7 +4,7 @@
 //! Invariant: this is the only writer of these two topics, so `seq` grows by one with each status; what was last said
 //! (the store remembers it) tells since when a condition holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -18,9 +18,9 @@ use crate::contract::documents::{
     Connection, InstanceSummary, PlanDoc, PlanState, PlanWait, Role, State, Status, Time, VerdictResult,
 };
 use crate::contract::topics::Topic;
-use crate::domain::layout;
+use crate::domain::{layout, members};
 use crate::model::spec::Reconcile;
-use crate::model::{AcceptedSpec, DatabaseId, FleetId, InstanceId, Record, ResourceId, Scope};
+use crate::model::{AcceptedSpec, DatabaseId, FleetId, HostId, InstanceId, Record, ResourceId, Scope};
 use crate::plan::{self, Held, Overdue, Plan};
 use crate::report;
 use crate::report::conditions::Found;
@@ -38,6 +38,8 @@ pub(super) struct View {
     pub(super) spec: Option<AcceptedSpec>,
     /// Why its candidate could not be judged in this pass, if it could not.
     pub(super) unjudged: Option<String>,
+    /// What is wanting of the hosts that were chosen for it.
+    pub(super) placement: Option<Found>,
 }
 
 /// Where the work on it stands.
@@ -65,6 +67,8 @@ pub(super) struct Seen {
     pub(super) conditions: Vec<Found>,
     /// Whether the spec asks for what was not done yet, apart from repairs.
     pub(super) asks_for_more: bool,
+    /// Of a deleted database that is gone everywhere else: the hosts that do not answer and have something left of it.
+    pub(super) left_on: BTreeSet<HostId>,
 }
 
 /// When something is told of a plan.
@@ -138,7 +142,8 @@ pub(super) async fn status(shared: &Shared, view: &View, phase: &Phase<'_>) -> R
     let topic = Topic::Status(view.id.clone());
     let before = last_status(shared, &view.id);
     let status = compose(shared, view, phase, before.as_ref(), now);
-    let deleted = status.state == State::Deleted;
+    // What waits for a host that does not answer is told for as long as it does.
+    let deleted = status.state == State::Deleted && left_on(phase).is_empty();
     let mut messages = Vec::new();
     if is_news(before.as_ref(), &status) {
         let fleet = &shared.world.fleet;
@@ -180,6 +185,14 @@ pub(super) async fn status(shared: &Shared, view: &View, phase: &Phase<'_>) -> R
         }
     });
     write.await
+}
+
+fn left_on<'a>(phase: &Phase<'a>) -> &'a BTreeSet<HostId> {
+    static NOWHERE: BTreeSet<HostId> = BTreeSet::new();
+    match phase {
+        Phase::Planned { seen, .. } => &seen.left_on,
+        Phase::Nothing | Phase::Unreadable => &NOWHERE,
+    }
 }
 
 /// The last words, and every retained topic of the database cleared: once, not with each tick.
@@ -246,10 +259,11 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
     let fleet = fleet::standing(shared);
     let told = phase;
     let mut found: Vec<Found> = found(view).into_iter().chain(halted(shared)).collect();
-    let fleet_record = shared.world.record.get();
+    let (fleet_record, instances) = (shared.world.record.get(), instances(shared, view));
     if let Some((spec, _)) = living(view) {
-        found.extend(report::failover::condition(spec, fleet_record.etcd_members.len()));
+        found.extend(report::failover::condition(spec, members::voting(&fleet_record), &instances));
         found.extend(report::removed::condition(spec, &fleet_record.hosts));
+        found.extend(view.placement.clone());
     }
     let mut asks_for_more = false;
     if let Phase::Planned { approval, seen, .. } = phase {
@@ -262,7 +276,6 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
         Phase::Unreadable => status::Phase::Unreadable,
         Phase::Planned { plan, held, work, .. } => status::Phase::Planned { plan, failures: &failures, held, work },
     };
-    let instances = instances(shared, view);
     status::status(Input {
         database: &view.id,
         epoch: shared.store.epoch(),
@@ -276,6 +289,7 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
         found,
         fleet: &fleet,
         phase,
+        left_on: left_on(told),
         connection: connection(shared, view, &instances),
         instances,
         late: late(shared, view, told, now),

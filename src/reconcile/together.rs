@@ -12,15 +12,15 @@ use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::judge::{self, Case};
-use super::live;
 use super::promises::Table;
 use super::service::Shared;
+use super::{leftovers, live};
 use crate::domain::layout;
 use crate::drivers::swarm::{NetworkSeen, ServiceSeen};
 use crate::model::spec::{NodeSpec, PortRequest};
-use crate::model::{AcceptedSpec, DatabaseId, HostPorts, InstanceId};
+use crate::model::{AcceptedSpec, DatabaseId, HostPorts, InstanceId, Scope};
 use crate::runtime::within;
-use crate::store::{Hold, Rows as _};
+use crate::store::{Candidate, Hold, Rows as _, Store};
 
 /// How long one answer of the host may take: who waits for more judges alone.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -57,6 +57,23 @@ pub(super) async fn candidates(shared: &Shared, ids: &BTreeSet<DatabaseId>) -> R
     Ok(())
 }
 
+/// Those of which something newer was asked than what a running pass leads to. What cannot be read is found by the passes.
+pub(super) fn newer(store: &Store, scopes: &BTreeSet<Scope>) -> BTreeSet<Scope> {
+    let waits = |candidate: &Candidate| candidate.hold != Hold::Held;
+    let newer = store.read(|reader| {
+        let mut newer = BTreeSet::new();
+        for scope in scopes {
+            let Scope::Database(database) = scope else { continue };
+            let row = reader.desired(database)?;
+            if row.is_some_and(|row| row.candidate.as_ref().is_some_and(waits) && row.verdict.is_none()) {
+                newer.insert(scope.clone());
+            }
+        }
+        Ok(newer)
+    });
+    newer.unwrap_or_default()
+}
+
 /// The candidates that the rules let pass: neither a delete nor what brings a deleted database back.
 fn cases(shared: &Shared, ids: &BTreeSet<DatabaseId>) -> Result<Vec<Case>, judge::Error> {
     let rows = shared.store.read(|reader| {
@@ -73,7 +90,7 @@ fn cases(shared: &Shared, ids: &BTreeSet<DatabaseId>) -> Result<Vec<Case>, judge
             continue;
         }
         // One that publishes a port is not judged here, so nobody's ports count.
-        if let Ok(case) = judge::case(shared, id, (candidate.spec, candidate.by), record, &nobody)
+        if let Ok(Some(case)) = judge::case(shared, id, (candidate.spec, candidate.by), record, &nobody)
             && !case.spec.deleted
         {
             cases.push(case);
@@ -111,7 +128,7 @@ async fn look(shared: &Shared) -> Result<Option<Host>, judge::Error> {
 
 impl Host {
     /// Whether the spec can be accepted without another look.
-    async fn carries(&mut self, shared: &Shared, spec: &AcceptedSpec, table: &Table) -> Result<bool, judge::Error> {
+    async fn carries(&mut self, shared: &Shared, spec: &AcceptedSpec, table: &Table<'_>) -> Result<bool, judge::Error> {
         let own = |node: &NodeSpec| {
             node.hosts.iter().map(|host| layout::service(&InstanceId::derive(&spec.id, &node.name, host))).collect()
         };
@@ -125,6 +142,7 @@ impl Host {
                 && node.swarm.extra_networks.is_empty()
         });
         let fits = is_plain
+            && leftovers::of(&shared.world.record.get(), spec).is_none()
             && services.all(|service| live::is_own(&shared.world, spec, &service.attributes.labels))
             && network.is_none_or(|network| live::is_own(&shared.world, spec, &network.labels))
             && (network.is_some() || self.subnets != Some(0))

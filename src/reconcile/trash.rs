@@ -10,14 +10,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::ledger::say;
-use super::pass::{Error, Next, Pass};
-use super::tell::View;
+use super::leftovers::Leftovers;
+use super::pass::{Error, Next, Pass, WAIT};
+use super::tell::{View, retained_topics};
 use crate::contract::documents::{Event, EventData, EventType, Time};
 use crate::contract::topics::Topic;
 use crate::domain::database;
+use crate::drivers;
 use crate::execute::ask;
 use crate::model::record::Tombstone;
-use crate::model::{AcceptedSpec, DatabaseId, Graph, InstanceId, Record, Scope};
+use crate::model::{AcceptedSpec, DatabaseId, Graph, HostId, InstanceId, Record, Scope};
+use crate::plan::behind;
 use crate::store::{DesiredRow, IntentRow, Rows as _};
 use crate::world::work::Question;
 
@@ -56,7 +59,8 @@ impl Pass {
             None => Graph::default(),
         };
         let (plan, next) = self.converge(&scope, &desired, &before, Some(view)).await?;
-        if !plan.is_settled() {
+        let left_on = behind(&plan, &before, &self.shared.world.facts.host);
+        if !plan.is_settled() && left_on.is_empty() {
             // A delete that waits for a person keeps its data as long as any other: from the word on.
             return Ok(next);
         }
@@ -67,10 +71,11 @@ impl Pass {
         }
         let left = Duration::from_millis(tombstone.grace_ms().saturating_sub(intent.in_trash_ms));
         if !intent.purge && !left.is_zero() {
-            return Ok(Next::After(left.min(self.shared.options.tick.saturating_mul(20))));
+            // A host that may answer again is looked at as often as any.
+            let ticks = if left_on.is_empty() { 20 } else { 1 };
+            return Ok(Next::After(left.min(self.shared.options.tick.saturating_mul(ticks))));
         }
-        let purged = self.purge(view, record).await?;
-        Ok(if purged { Next::Gone } else { Next::Again })
+        self.purge(view, record, left_on).await
     }
 
     /// Counts the time in the trash on, and gives what is known of it.
@@ -91,38 +96,62 @@ impl Pass {
         Ok(counted.await?)
     }
 
-    /// The trash, the record and every memory of the database go. Gives false when a spec came at the
-    /// last moment: it is to be judged.
-    async fn purge(&self, view: &View, record: &Record) -> Result<bool, Error> {
+    /// The trash, the record and every memory of the database go; what is on hosts that do not answer, `left_on` among
+    /// them, is kept in mind by the fleet's record first. A spec that comes at the last moment is to be judged.
+    async fn purge(&self, view: &View, record: &Record, left_on: BTreeSet<HostId>) -> Result<Next, Error> {
         let world = &self.shared.world;
+        let instances: Vec<InstanceId> =
+            record.etcd_passwords.keys().filter_map(|name| InstanceId::parse(name).ok()).collect();
+        let of = |host: &HostId| instances.iter().filter(|instance| instance.is_on(host)).cloned().collect();
+        let mut owed: Leftovers = left_on.into_iter().map(|host| (host.clone(), of(&host))).collect();
+        if !self.shared.owed.is_kept(&owed, &world.record.get()) {
+            return Ok(Next::After(WAIT));
+        }
         let row = self.shared.store.read(|reader| reader.desired(&view.id))?;
         if row.is_some_and(|row| row.candidate.is_some()) {
-            return Ok(false);
+            return Ok(Next::Again);
         }
         world.confirm_lead().await.map_err(Error::Purge)?;
-        let instances = record.etcd_passwords.keys().filter_map(|name| InstanceId::parse(name).ok());
-        let instances: Vec<InstanceId> = instances.collect();
         // What was on a host that has left the fleet went with it.
         for host in world.hosts.iter().map(|facts| &facts.host) {
-            let there: BTreeSet<_> = instances.iter().filter(|instance| instance.is_on(host)).cloned().collect();
-            if !there.is_empty() {
-                ask(world, host, Question::Purge { instances: there }).await.map_err(Error::Purge)?;
+            let there: BTreeSet<InstanceId> = of(host);
+            if there.is_empty() || owed.contains_key(host) {
+                continue;
+            }
+            match ask(world, host, Question::Purge { instances: there.clone() }).await {
+                Ok(_) => {}
+                Err(drivers::Error::Unreachable { .. }) if *host != world.facts.host => {
+                    owed.insert(host.clone(), there);
+                }
+                Err(error) => return Err(Error::Purge(error)),
             }
         }
+        if !self.shared.owed.is_kept(&owed, &world.record.get()) {
+            return Ok(Next::After(WAIT));
+        }
+        self.forget(view, record, &owed).await
+    }
+
+    /// Nobody knows of the database any more.
+    async fn forget(&self, view: &View, record: &Record, owed: &Leftovers) -> Result<Next, Error> {
+        let world = &self.shared.world;
         let scope = Scope::Database(view.id.clone());
         crate::world::record::remove(world, &scope).await.map_err(Error::Purge)?;
         let now_ms = world.clock.now_ms();
-        let data = EventData {
-            message: "its data, record and history are gone; the id is free".to_owned(),
-            ..EventData::default()
-        };
+        let data = EventData { message: gone(owed), ..EventData::default() };
         let name = format!("{now_ms}-purged");
         let event = Event::new(&world.fleet, &view.id, name, EventType::Purged, Time::from_ms(now_ms), data);
         let message = say(&world.fleet, &Topic::Events(view.id.clone()), &event, now_ms);
         let id = view.id.clone();
+        let prefix = Topic::Status(id.clone()).to_string(&world.fleet).trim_end_matches("status").to_owned();
+        let topics = retained_topics(&world.fleet, record);
         let forgotten = self.shared.store.write(move |writer| {
             // A spec that came while the trash was emptied is for the database that comes after: it must not be lost.
             let came = writer.desired(&id)?.filter(|row| row.candidate.is_some());
+            // Until now it may have been told to wait for a host.
+            if !writer.topics_said(&prefix)?.is_empty() {
+                writer.clear_topics(&prefix, &topics, now_ms)?;
+            }
             writer.forget_database(&id)?;
             writer.enqueue(&message)?;
             if let Some(DesiredRow { candidate, last_seen, .. }) = &came {
@@ -135,8 +164,19 @@ impl Pass {
         self.shared.trash_clock.forget(&view.id);
         tracing::info!(database = %view.id, "purged");
         self.shared.changed.ring(scope);
-        Ok(gone)
+        Ok(if gone { Next::Gone } else { Next::Again })
     }
+}
+
+/// What is gone, as a sentence for people.
+fn gone(owed: &Leftovers) -> String {
+    let all = "its data, record and history are gone; the id is free";
+    let hosts: Vec<&str> = owed.keys().map(HostId::as_str).collect();
+    if hosts.is_empty() {
+        return all.to_owned();
+    }
+    let hosts = hosts.join(", ");
+    format!("{all}, except on {hosts}, which did not answer: what is on its disk goes when it does")
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@
 //! step that failed most often, then what the fleet lacks, then what cannot be seen, then what is held.
 
 use super::conditions::Found;
-use super::hold;
 use super::status::{Input, Phase};
 use super::trouble::diagnose;
 use super::work::Failure;
+use super::{hold, left};
 use crate::contract::documents::ConditionType;
 use crate::plan::{Held, Hold, Plan, WaitsFor};
 
@@ -25,6 +25,7 @@ pub(super) fn cause(input: &Input<'_>) -> Option<(Standing, Found)> {
     match input.phase {
         Phase::Nothing | Phase::Unreadable => None,
         Phase::Planned { plan, .. } if plan.is_settled() => None,
+        Phase::Planned { .. } if input.is_left_behind() => Some((Standing::Waits, left::found(input.left_on))),
         Phase::Planned { plan, failures, .. } => running(input)
             .map(|found| (Standing::Waits, found))
             .or_else(|| worst(plan, failures).map(|found| (Standing::Failed, found)))
@@ -61,7 +62,8 @@ fn worst(plan: &Plan, failures: &[Failure]) -> Option<Found> {
     Some(found(&worst.error, "StepFailed", message))
 }
 
-/// What the plan waits for: what cannot be seen first, since the rest often follows from it; then what is held.
+/// What the plan waits for: an image that is not there first, since what it holds back cannot be seen; then what else
+/// cannot be seen, since the rest often follows from it; then what is held.
 fn waiting(input: &Input<'_>) -> Option<Found> {
     let Phase::Planned { plan, held, failures, .. } = input.phase else { return None };
     let unseen = plan.waiting.iter().find(|waiting| matches!(waiting.on, WaitsFor::Unknown { .. }));
@@ -83,15 +85,16 @@ fn waiting(input: &Input<'_>) -> Option<Found> {
     });
     // A fight has a condition of its own.
     let untold = |held: &&Held| !matches!(held.why, Hold::Fight { .. });
-    let of_hold = || {
-        held.iter().filter(untold).find_map(|held| hold::told(held, failures)).map(|told| Found {
+    let of_hold = |of: &dyn Fn(&&Held) -> bool| {
+        held.iter().filter(of).find_map(|held| hold::told(held, failures)).map(|told| Found {
             kind: ConditionType::Waiting,
             reason: told.reason.to_owned(),
             message: told.message,
             hint: told.hint,
         })
     };
+    let of_image = of_hold(&|held| matches!(held.why, Hold::Image { .. }));
     // What the fleet lacks explains why etcd, or what is kept there, cannot be seen.
     let of_fleet = || planned.is_some().then(|| input.fleet.first().cloned()).flatten();
-    of_fleet().or(planned.clone()).or_else(of_hold)
+    of_fleet().or(of_image).or(planned.clone()).or_else(|| of_hold(&untold))
 }

@@ -112,6 +112,7 @@ pub fn instance_summaries(spec: &AcceptedSpec, said: impl Fn(&Topic) -> Option<V
                 node: NodeName::clone(&node.name),
                 host: host.clone(),
                 role: state.as_ref().and_then(|state| state.role),
+                synchronous: state.as_ref().is_some_and(|state| state.synchronous),
                 health: health.map_or(Health::Unknown, |document| document.health),
                 postgres_version: state.and_then(|state| state.postgres_version),
             });
@@ -167,18 +168,6 @@ mod tests {
         spec.nodes[0].hosts.pop();
         let told = told(&spec, Some(0));
         assert_eq!((told.uri.as_str(), told.uri_read_only), ("postgresql://192.0.2.1:5432/shop?sslmode=require", None));
-    }
-
-    #[test]
-    fn replicas_without_a_majority_of_etcd_take_over_nothing() {
-        let spec = on_two(PortRequest::Unpublished);
-        let words = |members| crate::report::failover::condition(&spec, members).map(|found| found.message);
-        assert!(words(1).unwrap().contains("etcd runs on one host"));
-        assert!(words(2).unwrap().contains("etcd runs on 2 hosts"));
-        assert_eq!(words(3), None);
-        let mut alone = spec.clone();
-        alone.nodes[0].hosts.pop();
-        assert_eq!(crate::report::failover::condition(&alone, 1), None);
     }
 
     #[test]

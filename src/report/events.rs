@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::documents::{ConditionType, Event, EventData, EventType, InstanceSummary, Role, Status};
-use crate::model::{FleetId, InstanceId, NodeName};
+use crate::contract::documents::{
+    ConditionType, Event, EventData, EventType, InstanceSummary, NodePlacement, Role, Status,
+};
+use crate::model::{FleetId, HostId, InstanceId, NodeName};
 
 /// What changed from `before` to `after`. Without a status before, only the state is new.
 #[must_use]
@@ -19,6 +21,7 @@ pub fn events(fleet: &FleetId, before: Option<&Status>, after: &Status) -> Vec<E
     if let Some(before) = before {
         found.extend(primaries_changed(before, after));
         found.extend(healths_changed(before, after));
+        found.extend(placements_changed(before, after));
     }
     let numbered = found.into_iter().enumerate().map(|(index, (kind, subject, data))| {
         let id = format!("{}-{}-{index}", after.epoch, after.seq);
@@ -59,6 +62,25 @@ fn primaries_changed(before: &Status, after: &Status) -> Vec<Change> {
         let message = format!("{instance} is primary of {node}, {old} was");
         let data = EventData { message, instance: Some(instance.clone()), ..EventData::default() };
         Some((EventType::PrimaryChanged, Some(instance), data))
+    });
+    changed.collect()
+}
+
+/// A node for which other hosts were chosen than before. That some are chosen for the first time is no change of them.
+fn placements_changed(before: &Status, after: &Status) -> Vec<Change> {
+    let changed = after.placement.iter().filter_map(|placement| {
+        let old = before.placement.iter().find(|old| old.node == placement.node)?;
+        let hosts = |placement: &NodePlacement| -> Vec<HostId> {
+            placement.hosts.iter().map(|placed| placed.host.clone()).collect()
+        };
+        let (was, is) = (hosts(old), hosts(placement));
+        let words = |hosts: &[HostId]| hosts.iter().map(HostId::as_str).collect::<Vec<_>>().join(", ");
+        let new = placement.hosts.iter().filter(|placed| !was.contains(&placed.host));
+        let why: Vec<String> = new.map(|placed| format!("{}: {}", placed.host, placed.reason)).collect();
+        let why = if why.is_empty() { String::new() } else { format!("; {}", why.join("; ")) };
+        let message = format!("{} is on {}, it was on {}{why}", placement.node, words(&is), words(&was));
+        let data = EventData { message, ..EventData::default() };
+        (was != is).then_some((EventType::PlacementChanged, None, data))
     });
     changed.collect()
 }

@@ -1,5 +1,6 @@
 //! Why a step is held, in words: the reason in one word, a sentence, what to do, and until when.
 
+use super::trouble::diagnose;
 use super::work::Failure;
 use crate::contract::documents::Time;
 use crate::plan::{CapOf, Held, Hold};
@@ -46,6 +47,18 @@ pub(super) fn told(held: &Held, failures: &[Failure]) -> Option<Told> {
                 "{resource} would restart or replace an instance; {limit} at a time may be on {of}, now {busy}"
             );
             Some(Told { resource, reason: "Cap", message, hint: None, until: None })
+        }
+        Hold::Image { words, .. } => {
+            let diagnosis = diagnose(words);
+            let reason = diagnosis.as_ref().map_or("ImageMissing", |diagnosis| diagnosis.reason);
+            let hint = diagnosis.map(|diagnosis| diagnosis.hint);
+            Some(Told {
+                resource: resource.clone(),
+                reason,
+                message: format!("{resource} waits: {words}"),
+                hint,
+                until: None,
+            })
         }
         Hold::BackOff { until_ms } => {
             let failure = failures.iter().find(|failure| failure.resource == held.resource);

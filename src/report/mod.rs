@@ -13,6 +13,7 @@ pub mod halt;
 mod hands_off;
 pub mod health;
 mod hold;
+mod left;
 mod plan;
 pub mod removed;
 pub mod scripts;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::status;
 use crate::contract::documents::{
     self, ApprovalState, Counts, Downtime, DowntimeBasis, Interruption, PastStep, PlanApproval, PlanDoc, PlanNote,
     PlanStage, PlanState, PlanStep, PlanWait, Time,
@@ -121,6 +122,7 @@ fn document(id: &DatabaseId, plan: &Plan, record: Option<&Record>, state: PlanSt
         interruptions: Vec::new(),
         approval: PlanApproval::default(),
         notes: Vec::new(),
+        placement: record.map(status::placement).unwrap_or_default(),
         stages: plan.stages.iter().map(|stage| PlanStage { steps: stage.steps.iter().map(step).collect() }).collect(),
         waiting: plan
             .waiting

@@ -22,7 +22,11 @@ pub fn condition(spec: &AcceptedSpec, standings: &BTreeMap<HostId, HostStanding>
         )
     } else {
         let message = format!("{name} goes on without its instances on {hosts}, which was removed from the fleet");
-        ("InstancesGone", message, format!("take {hosts} out of host_ids, or name another host"))
+        let hint = match node.placement {
+            None => format!("take {hosts} out of host_ids, or name another host"),
+            Some(_) => "another host is chosen as soon as one fits; `pgmoor hosts` shows them".to_owned(),
+        };
+        ("InstancesGone", message, hint)
     };
     Some(Found { kind: ConditionType::HostRemoved, reason: reason.to_owned(), message, hint: Some(hint) })
 }

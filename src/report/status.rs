@@ -3,14 +3,18 @@
 //! Invariants: equal inputs give an equal document; what was said before decides only since when a condition holds,
 //! whether the database ever served, and the next number; no error text is shown that a step did not clear for people.
 
+use std::collections::BTreeSet;
+
 use super::cause::{self, Standing};
 use super::conditions::{self, Found};
 use super::hands_off;
+use super::trouble;
 use super::work::{Failure, Work};
 use crate::contract::documents::{
-    Connection, InstanceSummary, ObservedSpec, Role, State, Status, Time, Verdict, VerdictResult,
+    Connection, InstanceSummary, NodePlacement, ObservedSpec, PlacedHost, Role, State, Status, Time, Verdict,
+    VerdictResult,
 };
-use crate::model::{AcceptedSpec, DatabaseId, Health, Record, ResourceId};
+use crate::model::{AcceptedSpec, ChosenHost, DatabaseId, Health, HostId, NodeName, Record, ResourceId};
 use crate::plan::{Action, Held, Overdue, Plan, WaitsFor};
 
 /// Failures in a row after which a step is told as failed; below that it is told as in progress. Three attempts with
@@ -85,6 +89,8 @@ pub struct Input<'a> {
     pub fleet: &'a [Found],
     /// Where the work stands.
     pub phase: Phase<'a>,
+    /// The hosts that do not answer and have something left of it, of a deleted database that is gone everywhere else.
+    pub left_on: &'a BTreeSet<HostId>,
     /// What lasts longer than its deadline, the longest first.
     pub late: Vec<Late>,
     /// How long it may wait for something before that is told as stalled, in milliseconds.
@@ -98,6 +104,12 @@ pub struct Input<'a> {
 impl Input<'_> {
     pub(super) fn buried(&self) -> bool {
         self.record.is_some_and(|record| record.tombstone.is_some())
+    }
+
+    /// Whether it was deleted, and all that is left of it is on hosts that do not answer. A step that such a host did not
+    /// finish in time keeps nothing else from its end; a spec that asks the database back does.
+    pub(super) fn is_left_behind(&self) -> bool {
+        self.buried() && !self.left_on.is_empty() && self.late.iter().all(|late| late.resource.is_some())
     }
 }
 
@@ -120,11 +132,22 @@ pub fn status(input: Input<'_>) -> Status {
         verdict: input.verdict.cloned(),
         conditions,
         instances: if buried { Vec::new() } else { input.instances },
+        placement: input.record.filter(|_| !buried).map(placement).unwrap_or_default(),
         connection: input.connection.filter(|_| serves && !buried),
         seq: last.saturating_add(1),
         epoch: input.epoch,
         updated_at: input.now,
     }
+}
+
+/// The hosts that were chosen for a database.
+#[must_use]
+pub fn placement(record: &Record) -> Vec<NodePlacement> {
+    let nodes = record.placement.iter().filter_map(|(node, placement)| {
+        let placed = |chosen: &ChosenHost| PlacedHost { host: chosen.host.clone(), reason: chosen.why.clone() };
+        Some(NodePlacement { node: NodeName::parse(node).ok()?, hosts: placement.hosts.iter().map(placed).collect() })
+    });
+    nodes.collect()
 }
 
 /// What is known of a database while nothing can be seen: there is no Docker or Swarm yet, or the fleet's own services
@@ -180,6 +203,7 @@ pub fn unseen(input: &Unseen<'_>) -> Status {
         verdict: input.verdict.cloned(),
         conditions: conditions::unseen(input, state),
         instances: input.before.map(|before| before.instances.clone()).unwrap_or_default(),
+        placement: input.before.map(|before| before.placement.clone()).unwrap_or_default(),
         connection: input.before.and_then(|before| before.connection.clone()),
         seq: last.saturating_add(1),
         epoch: input.epoch,
@@ -209,6 +233,9 @@ fn state(input: &Input<'_>) -> State {
     if plan.is_settled() && input.late.is_empty() {
         return if input.buried() { State::Deleted } else { State::Available };
     }
+    if input.is_left_behind() {
+        return State::Deleted;
+    }
     if plan.is_empty() && serves_without(input, plan) {
         return State::Degraded;
     }
@@ -216,7 +243,9 @@ fn state(input: &Input<'_>) -> State {
     if failures.iter().any(|failure| failure.attempts >= FAILED_AFTER && !is_late(&failure.resource)) {
         return State::Failed;
     }
-    let waits = cause::cause(input).is_some_and(|(standing, _)| standing == Standing::Waits);
+    // An image on its way to a host may take long, and has a deadline of its own.
+    let waits = cause::cause(input)
+        .is_some_and(|(standing, found)| standing == Standing::Waits && found.reason != trouble::IMAGE_ARRIVES);
     if !input.late.is_empty() || (waits && stalled(input)) {
         return State::Stalled;
     }

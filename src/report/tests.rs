@@ -7,8 +7,8 @@ use super::status::{FAILED_AFTER, Input, Late, Phase, Unseen, is_news, status, u
 use super::work::{Failure, Running, Work, dated, with_progress};
 use super::{events, plan_document};
 use crate::contract::documents::{
-    Condition, ConditionStatus, ConditionType, Connection, EventType, InstanceSummary, PlanDoc, PlanState, Role, State,
-    Status, StepState, Time, Verdict, VerdictResult,
+    Condition, ConditionStatus, ConditionType, Connection, EventType, InstanceSummary, NodePlacement, PlacedHost,
+    PlanDoc, PlanState, Role, State, Status, StepState, Time, Verdict, VerdictResult,
 };
 use crate::contract::{Code, Fault};
 use crate::model::record::Tombstone;
@@ -60,6 +60,7 @@ fn instance(id: &str, role: Role, health: Health) -> InstanceSummary {
         node: NodeName::parse("n1").unwrap(),
         host: HostId::parse("host-1").unwrap(),
         role: Some(role),
+        synchronous: false,
         health,
         postgres_version: None,
     }
@@ -85,6 +86,8 @@ fn verdict(result: VerdictResult) -> Verdict {
 /// How long something may wait in these tests.
 const STALLED_AFTER_MS: i64 = 60_000;
 
+static NOWHERE: BTreeSet<HostId> = BTreeSet::new();
+
 /// A status after a second, of a healthy database that nobody said anything about before.
 fn input(phase: Phase<'_>) -> Input<'_> {
     static DATABASE: std::sync::LazyLock<DatabaseId> = std::sync::LazyLock::new(database);
@@ -100,6 +103,7 @@ fn input(phase: Phase<'_>) -> Input<'_> {
         asks_for_more: false,
         found: Vec::new(),
         phase,
+        left_on: &NOWHERE,
         fleet: &[],
         late: Vec::new(),
         wait_ms: STALLED_AFTER_MS,
@@ -319,6 +323,35 @@ fn a_deleted_database_shows_neither_connection_nor_instances() {
     }
 }
 
+fn overdue(resource: Option<ResourceId>) -> Late {
+    Late { resource, overdue: Overdue { phase: PhaseOfWork::Stop, since_ms: 0, limit_s: 9 } }
+}
+
+#[test]
+fn a_deleted_database_says_where_something_is_left() {
+    let tombstone = Tombstone { deleted_at_s: 0, purge_at_s: 1, last_digest: None };
+    let record = Record { tombstone: Some(tombstone), ..Record::new(database()) };
+    let (plan, left_on) = (waits(), [HostId::parse("h3").unwrap()].into());
+    let told = |record, late| {
+        let late = if late { vec![overdue(Some(resource(Kind::Service)))] } else { Vec::new() };
+        status(Input { record, late, left_on: &left_on, ..input(planned(&plan, &[])) })
+    };
+    for late in [false, true] {
+        let said = told(Some(&record), late);
+        assert_eq!((said.state, reason(&said, ConditionType::Waiting)), (State::Deleted, "LeftBehind"));
+        let waiting = condition(&said, ConditionType::Waiting).unwrap();
+        assert!(waiting.message.contains("on the disk of h3") && waiting.hint.is_some(), "{waiting:?}");
+    }
+    assert_ne!(told(None, false).state, State::Deleted);
+    let asked_back = status(Input {
+        record: Some(&record),
+        late: vec![overdue(None)],
+        left_on: &left_on,
+        ..input(planned(&plan, &[]))
+    });
+    assert_eq!(asked_back.state, State::Stalled, "the spec that asks it back waits for too long");
+}
+
 #[test]
 fn conditions_keep_their_time_while_they_hold_and_their_order() {
     let (plan, before) = (settled(), served());
@@ -338,6 +371,28 @@ fn conditions_keep_their_time_while_they_hold_and_their_order() {
         ]
     );
     assert_eq!(reason(&said, ConditionType::Ready), "InstanceDown");
+}
+
+#[test]
+fn other_hosts_are_an_event() {
+    let fleet = FleetId::parse("edge").unwrap();
+    let placed = |host: &str| PlacedHost { host: HostId::parse(host).unwrap(), reason: format!("{host} is free") };
+    let on = |hosts: &[&str]| Status {
+        placement: vec![NodePlacement {
+            node: NodeName::parse("n1").unwrap(),
+            hosts: hosts.iter().map(|host| placed(host)).collect(),
+        }],
+        ..served()
+    };
+    let told = |before: &Status, after: &Status| -> Vec<String> {
+        let told = events(&fleet, Some(before), after).into_iter();
+        told.filter(|event| event.kind == EventType::PlacementChanged).map(|event| event.data.message).collect()
+    };
+    let none: [String; 0] = [];
+    assert_eq!(told(&served(), &on(&["h1"])), none, "the first choice is no change");
+    assert_eq!(told(&on(&["h1"]), &on(&["h1"])), none);
+    assert_eq!(told(&on(&["h1", "h2"]), &on(&["h2", "h3"])), ["n1 is on h2, h3, it was on h1, h2; h3: h3 is free"]);
+    assert_eq!(told(&on(&["h1", "h2"]), &on(&["h1"])), ["n1 is on h1, it was on h1, h2"]);
 }
 
 #[test]

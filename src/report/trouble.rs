@@ -23,7 +23,23 @@ struct Known {
     thing: Option<(&'static str, &'static str)>,
 }
 
+/// The reason while an image is on its way to a host: that has a deadline of its own.
+pub(super) const IMAGE_ARRIVES: &str = "ImageArrives";
+
 const KNOWN: &[Known] = &[
+    Known {
+        words: &["is being handed over", "will be handed over", "is being pulled on"],
+        reason: IMAGE_ARRIVES,
+        hint: "it goes on by itself when the image is there; `pgmoor hosts` shows what each host lacks",
+        thing: None,
+    },
+    Known {
+        words: &["and did not get there", "nor on any other host"],
+        reason: "ImageMissing",
+        hint: "mend what the message names, or put the image {} there by hand (`docker load`, `docker pull`): it goes on by \
+               itself then",
+        thing: Some(("image ", "that is named")),
+    },
     Known {
         words: &["No such image", "pull access denied", "manifest unknown", "could not be pulled"],
         reason: "ImageMissing",

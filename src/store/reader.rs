@@ -2,10 +2,12 @@
 //!
 //! The same questions can be asked inside a write, where the answers include what the write did so far.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
-use redb::{ReadTransaction, ReadableDatabase as _};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase as _};
 
 use super::error::{Error, Result};
 use super::rows::{DesiredRow, HostWishes, IntentRow, OutMessage, OutcomeRow, ReplayLimitRow};
@@ -23,31 +25,47 @@ pub(super) trait Source {
     fn scan(&self, table: Table, range: tables::Range, limit: usize) -> Result<Vec<RawRow>>;
 }
 
+type Opened = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// One view of the store, as it was when it was opened.
 pub struct Reader {
     transaction: ReadTransaction,
+    /// Each opened once: opening one costs as much as a row.
+    tables: RefCell<BTreeMap<Table, Opened>>,
 }
 
 impl Reader {
     pub(super) fn new(database: &redb::Database) -> Result<Self> {
         let transaction =
             database.begin_read().map_err(|source| Error::Begin(std::sync::Arc::new(redb::Error::from(source))))?;
-        Ok(Self { transaction })
+        Ok(Self { transaction, tables: RefCell::default() })
+    }
+
+    fn with<T>(
+        &self,
+        table: Table,
+        work: impl FnOnce(&Opened) -> std::result::Result<T, redb::StorageError>,
+    ) -> Result<T> {
+        let failed = Error::read(table.name());
+        let mut tables = self.tables.borrow_mut();
+        let opened = match tables.entry(table) {
+            Entry::Occupied(opened) => opened.into_mut(),
+            Entry::Vacant(place) => {
+                let opened = self.transaction.open_table(table.definition());
+                place.insert(opened.map_err(|source| failed(source.into()))?)
+            }
+        };
+        work(opened).map_err(|source| failed(source.into()))
     }
 }
 
 impl Source for Reader {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let failed = Error::read(table.name());
-        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
-        let value = opened.get(key).map_err(|source| failed(source.into()))?;
-        Ok(value.map(|guard| guard.value().to_vec()))
+        self.with(table, |opened| Ok(opened.get(key)?.map(|guard| guard.value().to_vec())))
     }
 
     fn scan(&self, table: Table, range: tables::Range, limit: usize) -> Result<Vec<RawRow>> {
-        let failed = Error::read(table.name());
-        let opened = self.transaction.open_table(table.definition()).map_err(|source| failed(source.into()))?;
-        collect(&opened, &range, limit).map_err(|source| failed(source.into()))
+        self.with(table, |opened| collect(opened, &range, limit))
     }
 }
 

@@ -5,6 +5,7 @@
 //! changes with the container).
 
 pub mod current;
+pub mod images;
 pub mod lead;
 pub mod lease;
 pub mod record;
@@ -70,6 +71,8 @@ pub struct World {
     pub lease: Option<lease::Lease>,
     /// The other hosts, where this one leads; none: whatever is not here cannot be reached.
     pub remote: Option<Arc<dyn work::Remote>>,
+    /// The images of this host and, where it leads, what is known of those of the others.
+    pub images: Arc<images::Depot>,
 }
 
 impl World {

@@ -51,6 +51,9 @@ pub struct Answering {
     pub state: String,
     /// Patroni's word for its role.
     pub role: String,
+    /// Whether commits of its primary wait for it. A host of an older version does not say.
+    #[serde(default)]
+    pub synchronous: bool,
     /// Its timeline.
     pub timeline: Option<u32>,
     /// Its position in the write-ahead log, in bytes.

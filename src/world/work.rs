@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::images;
 use super::vitals::{Target, Vitals};
 use crate::drivers::Result;
 use crate::model::observed::pairs;
@@ -98,6 +99,28 @@ pub enum Question {
         /// Their ids.
         instances: BTreeSet<InstanceId>,
     },
+    /// To delete what the fleet's record says is left of purged databases there.
+    Clear,
+    /// How these images stand on the host.
+    Images {
+        /// Their names.
+        images: BTreeSet<String>,
+    },
+    /// To hand an image over to who shows the ticket.
+    GiveImage {
+        /// Its name.
+        image: String,
+        /// Its id.
+        id: String,
+        /// What must be shown.
+        #[serde(with = "clear")]
+        ticket: Secret,
+    },
+    /// To get an image.
+    TakeImage {
+        /// Which, and from whom.
+        order: images::Order,
+    },
 }
 
 /// Whether an image is there.
@@ -145,6 +168,25 @@ pub enum Told {
     },
     /// The trash is empty.
     Purged,
+    /// Nothing is left of these instances.
+    Cleared {
+        /// Their ids.
+        instances: BTreeSet<InstanceId>,
+    },
+    /// How images stand.
+    Images {
+        /// So.
+        at: images::At,
+    },
+    /// An image is handed over.
+    Gives {
+        /// At this port.
+        port: u16,
+        /// It takes so many bytes on the disk.
+        bytes: u64,
+    },
+    /// An image is on its way here, or will be.
+    Takes,
 }
 
 /// What was seen on one host.

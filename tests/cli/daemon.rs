@@ -105,7 +105,11 @@ fn a_spec_becomes_a_database_and_goes_again() {
     assert!(applied.err.contains("step.finished"), "{applied:?}");
 
     let after = daemon.run(&["plan", &shop]);
-    assert_eq!((after.code, after.out.as_str()), (0, "database shop\n\nnothing to do\n"), "{after:?}");
+    assert_eq!(
+        (after.code, after.out.as_str()),
+        (0, "database shop\n\nn1 on host-1: it is the only host of the fleet\n\nnothing to do\n"),
+        "{after:?}"
+    );
 
     let spec = std::fs::read_to_string(&shop).unwrap();
     let changed = daemon.data_dir.path().join("shop.json");

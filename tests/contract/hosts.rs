@@ -1,9 +1,8 @@
 //! The line between hosts: what one says the other hears, on every broker, as its user, and again after its restart.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use pgmoor::agent::{Heard, Line, Wire};
+use pgmoor::agent::{Heard, Laid, Line, Wire};
 use pgmoor::contract::topics::filters;
 use pgmoor::mqtt::Message;
 use pgmoor::runtime::Random;
@@ -33,13 +32,12 @@ async fn said_until_heard(line: &dyn Line, heard: &mut mpsc::Receiver<Heard>, to
 
 async fn hosts_hear_each_other_and_again_after_a_restart(mut broker: Running) {
     let (work, answers) = (topic("hosts/host-2/work"), topic("hosts/host-2/answers"));
-    let line = |filter| Wire::new(broker.options("controller"), vec![filter], Random::System);
-    let (leads, mut answered) = line(filters::answers(&identity().fleet));
-    let (does, mut asked) = line(work.clone());
+    let lay = |filter| Wire::lay(broker.options("controller"), vec![filter], Random::System);
+    let Laid { line: leads, arriving: mut answered, run: lead } = lay(filters::answers(&identity().fleet));
+    let Laid { line: does, arriving: mut asked, run: follow } = lay(work.clone());
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    for wire in [&leads, &does] {
-        let (wire, stop) = (Arc::clone(wire), stop.clone());
-        tasks.spawn(async move { wire.run(stop).await });
+    for run in [lead, follow] {
+        tasks.spawn(run(stop.clone()));
     }
     said_until_heard(&*leads, &mut asked, &work).await;
     said_until_heard(&*does, &mut answered, &answers).await;

@@ -1,31 +1,15 @@
-//! A database on three hosts: its primary's host, which leads the fleet too, loses its power; the broker is away for a
-//! while; the host comes back.
+//! A database on three hosts: in the middle of an update of all its instances the host of its primary, which leads the
+//! fleet too, loses its power; the broker is away for a while; the host comes back, and the update is finished by another.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::daemon::until;
-use crate::site::Site;
+use crate::rows::{rows, written};
+use crate::site::{Site, eventually};
 use crate::testbed::Host;
 
-/// Writes row after row until one is acknowledged after `from`, and gives all that were.
-fn written(site: &Site, hosts: &[&Host], from: u32) -> BTreeSet<u32> {
-    let (mut rows, mut next) = (BTreeSet::new(), from);
-    until("a row is acknowledged", || {
-        let row = next;
-        next += 1;
-        let written = site.psql("shop", hosts, &format!("INSERT INTO kept VALUES ({row})"));
-        if written.is_ok() {
-            rows.insert(row);
-        }
-        written.is_ok()
-    });
-    rows
-}
-
-fn rows(site: &Site, host: &Host) -> BTreeSet<u32> {
-    let said = site.psql("shop", &[host], "SELECT n FROM kept").unwrap_or_default();
-    said.lines().filter_map(|line| line.parse().ok()).collect()
-}
+/// The memory that the update gives, in MiB: any but the first.
+const MORE: u64 = 288;
 
 #[test]
 fn a_database_outlives_the_host_of_its_primary_and_of_the_leader() {
@@ -48,18 +32,36 @@ fn a_database_outlives_the_host_of_its_primary_and_of_the_leader() {
     let refused = site.psql("shop", &[others[0]], "INSERT INTO kept VALUES (0)").unwrap_err();
     assert!(refused.contains("read-only"), "{refused}");
     site.has_quorum_to_spare("shop");
+    let services = all.map(|host| site.service("shop", host));
+    let containers = || [1, 2].map(|at| site.containers(all[at], &services[at]));
+    assert_eq!((site.timeline("shop", &all), containers()), (1, [1, 1]));
 
+    // One of three is updated when the leader's host, which is the primary's, loses its power.
+    let more = serde_json::json!({ "memory": format!("{MORE}MiB") });
+    site.publish("shop", 2, &all, &more);
+    let updated = |asked: &Host| site.memory(asked, &services).values().filter(|memory| **memory == MORE).count();
+    eventually("one is updated", || format!("{:#}", site.status("shop")), || updated(others[0]) > 0);
     leads.crash();
+    assert!(updated_by_then(&site, &others, &services) < 3, "it is not finished");
+
     kept.extend(written(&site, &others, 1000));
-    until("another pgmoor leads, and says what is missing", || {
-        let status = site.status("shop");
-        status["state"] == "degraded" && status.to_string().contains(&format!("bring host {} back", leads.name))
-    });
+    eventually(
+        "another pgmoor leads, and says what is missing",
+        || format!("{:#}", site.status("shop")),
+        || {
+            let status = site.status("shop");
+            status["state"] == "degraded" && status.to_string().contains(&format!("bring host {} back", leads.name))
+        },
+    );
     let now = site.primary("shop").unwrap();
     assert_ne!(now.name, leads.name);
     assert!(rows(&site, now).is_superset(&kept), "no acknowledged row is lost");
     let led = |host: &&&Host| site.logged(host).contains("this host leads the fleet");
     assert_eq!(others.iter().filter(led).count(), 1, "one of the others");
+    assert_eq!(site.timeline("shop", &others), 2, "the role moved once");
+    // Where the one that was updated took over, nobody has to hand over any more.
+    let service = site.service("shop", now);
+    let hands_over = site.memory(now, std::slice::from_ref(&service)).values().any(|memory| *memory != MORE);
 
     // Without a broker databases go on, and what is to be said is said when it is back.
     site.lose_broker();
@@ -68,9 +70,26 @@ fn a_database_outlives_the_host_of_its_primary_and_of_the_leader() {
     site.serve(&leads);
     site.wire.forget();
     site.start_broker();
-    site.publish("shop", 1, &all, &serde_json::json!({}));
-    site.is("shop", 1, "available");
+    site.publish("shop", 2, &all, &more);
+    site.is("shop", 2, "available");
     for host in all {
         until("every host has every row, also the one that came back", || rows(&site, host).is_superset(&kept));
     }
+
+    // The update is finished, and nothing of it was done twice.
+    assert_eq!(updated(others[0]), 3);
+    assert_eq!(containers(), [2, 2], "each was replaced once");
+    let moved = 2 + u32::from(hands_over);
+    assert_eq!(site.timeline("shop", &all), moved, "who had taken over and was to be replaced handed over once");
+    assert_eq!(site.logged(&leads).matches("this host leads the fleet").count(), 1, "by the one that took over");
+}
+
+/// How many are updated when the Swarm of the others answers again.
+fn updated_by_then(site: &Site, others: &[&Host], services: &[String]) -> usize {
+    let mut memory = BTreeMap::new();
+    until("the others have a leader", || {
+        memory = site.memory(others[0], services);
+        memory.len() == services.len()
+    });
+    memory.values().filter(|memory| **memory == MORE).count()
 }

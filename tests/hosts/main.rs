@@ -9,12 +9,17 @@ mod crash;
 mod daemon;
 mod down;
 mod fleet;
+mod join;
 mod lease;
+mod leave;
 mod partition;
+mod placing;
+mod rows;
 mod site;
 mod swarm;
 #[path = "../support/testbed.rs"]
 mod testbed;
+mod update;
 #[expect(dead_code, reason = "a client of a daemon that runs elsewhere asks for less")]
 #[path = "../support/wire.rs"]
 mod wire;

@@ -1,4 +1,4 @@
-//! The simulated broker: what it retains, the session of the fleet, and both links of a daemon to it.
+//! The simulated broker: what it retains, the session of the fleet, and who is connected.
 //!
 //! It does what MQTT lets a broker do at QoS 1: what was not acknowledged comes again after a reconnect; the replay of
 //! a wildcard is cut short; a publish arrives although its acknowledgement does not; it comes back with an older memory
@@ -6,23 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use futures_util::future::BoxFuture;
-use pgmoor::app::services::{Inward, Outward};
-use pgmoor::contract::Topic;
-use pgmoor::intake::{Confirm, Retained};
-use pgmoor::model::{DatabaseId, Digest, FleetId};
-use pgmoor::mqtt::{AckToken, Delivery, Error, LinkState, Message, Properties, Received, Resync};
-use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use pgmoor::model::{Digest, FleetId};
+use tokio::sync::Notify;
 
-use crate::acks::Acks;
 use crate::dice::Dice;
 use crate::guarded::{FOREIGN, Guarded};
-use crate::planted::Plant;
-use crate::showing::Showing;
 use crate::trace::Trace;
 
 /// How a broker comes back.
@@ -40,37 +29,47 @@ pub(crate) enum Memory {
 #[derive(Clone)]
 pub(crate) struct Broker {
     state: Arc<Mutex<State>>,
-    wake: Arc<Notify>,
-    fleet: FleetId,
-    dice: Dice,
-    trace: Trace,
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) fleet: FleetId,
+    pub(crate) dice: Dice,
+    pub(crate) trace: Trace,
 }
 
 #[derive(Default)]
-struct State {
-    up: bool,
-    calm: bool,
+pub(crate) struct State {
+    pub(crate) up: bool,
+    pub(crate) calm: bool,
     slow: bool,
-    retained: BTreeMap<String, Vec<u8>>,
+    pub(crate) retained: BTreeMap<String, Vec<u8>>,
     saved: BTreeMap<String, Vec<u8>>,
-    session: Option<VecDeque<Queued>>,
-    /// The present connection of the daemon; none: there is none.
-    connected: Option<u64>,
-    connections: u64,
-    /// What the daemon published, all of it.
-    said: Vec<(String, Vec<u8>)>,
-    will: Option<(String, Vec<u8>)>,
+    pub(crate) session: Option<VecDeque<Queued>>,
+    /// The present connection of each daemon that has one.
+    pub(crate) connected: BTreeMap<String, Connected>,
+    /// The host whose daemon has the fleet's session.
+    pub(crate) owner: Option<String>,
+    pub(crate) connections: u64,
+    /// What daemons published, all of it.
+    pub(crate) said: Vec<(String, Vec<u8>)>,
     /// Who hears what is written on the daemon's own topics.
-    guarded: Option<Guarded>,
+    pub(crate) guarded: Option<Guarded>,
+    /// Hosts from which it cannot be reached.
+    cut_off: BTreeSet<String>,
+}
+
+/// A connection of a daemon.
+pub(crate) struct Connected {
+    pub(crate) epoch: u64,
+    /// What the broker publishes when it loses the daemon.
+    pub(crate) will: (String, Vec<u8>),
 }
 
 #[derive(Clone)]
-struct Queued {
-    topic: String,
-    payload: Vec<u8>,
-    retain: bool,
+pub(crate) struct Queued {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) retain: bool,
     /// Its number on the present connection, once it was sent on it.
-    sent: Option<u64>,
+    pub(crate) sent: Option<u64>,
 }
 
 impl Broker {
@@ -80,7 +79,7 @@ impl Broker {
         Self { state: Arc::new(Mutex::new(state)), wake: Arc::default(), fleet, dice, trace }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,12 +93,13 @@ impl Broker {
         self.state().slow = true;
     }
 
-    fn looks_slowly(&self) -> bool {
+    pub(crate) fn looks_slowly(&self) -> bool {
         let state = self.state();
         state.slow && !state.calm
     }
 
-    fn mishap(&self, percent: u64) -> bool {
+    /// True in so many of a hundred cases, while anything goes wrong at all.
+    pub(crate) fn mishap(&self, percent: u64) -> bool {
         !self.state().calm && self.dice.percent(percent)
     }
 
@@ -126,7 +126,7 @@ impl Broker {
     pub(crate) fn meddle(&self, topic: &str) {
         let mut state = self.state();
         state.retained.insert(topic.to_owned(), FOREIGN.to_vec());
-        if let Some(guarded) = state.guarded.as_ref().filter(|_| state.connected.is_some()) {
+        if let Some(guarded) = state.guarded.as_ref().filter(|_| !state.connected.is_empty()) {
             guarded.written(topic);
         }
     }
@@ -172,14 +172,14 @@ impl Broker {
         let mut state = self.state();
         state.up = false;
         match memory {
-            Memory::Kept => state.lose_connection(),
+            Memory::Kept => state.lose_connections(),
             Memory::Lost => {
-                state.connected = None;
+                state.connected.clear();
                 state.session = None;
                 state.retained.clear();
             }
             Memory::Older => {
-                state.connected = None;
+                state.connected.clear();
                 state.session = None;
                 state.retained = state.saved.clone();
             }
@@ -194,294 +194,63 @@ impl Broker {
         self.wake.notify_waiters();
     }
 
-    /// The line is cut, or the daemon is gone: the broker publishes the will.
+    /// All lines are cut: the broker publishes the wills.
     pub(crate) fn cut(&self) {
-        self.state().lose_connection();
+        self.state().lose_connections();
+        self.wake.notify_waiters();
+    }
+
+    /// The line of one host is cut, or its daemon is gone.
+    pub(crate) fn cut_line(&self, host: &str) {
+        self.state().lose_connection(host);
+        self.wake.notify_waiters();
+    }
+
+    /// A host cannot reach the broker any more, or can again.
+    pub(crate) fn cut_off(&self, host: &str, cut: bool) {
+        let mut state = self.state();
+        if cut {
+            state.cut_off.insert(host.to_owned());
+            state.lose_connection(host);
+        } else {
+            state.cut_off.remove(host);
+        }
+        drop(state);
         self.wake.notify_waiters();
     }
 }
 
 impl State {
-    fn queue(&mut self, topic: &str, payload: &[u8], retain: bool) {
+    pub(crate) fn queue(&mut self, topic: &str, payload: &[u8], retain: bool) {
         if let Some(session) = &mut self.session {
             let (topic, payload) = (topic.to_owned(), payload.to_vec());
             session.push_back(Queued { topic, payload, retain, sent: None });
         }
     }
 
-    fn lose_connection(&mut self) {
-        if self.connected.take().is_some()
-            && let Some((topic, payload)) = self.will.take()
-        {
+    /// Whether a host reaches it.
+    pub(crate) fn answers(&self, host: &str) -> bool {
+        self.up && !self.cut_off.contains(host)
+    }
+
+    /// The number of a host's present connection.
+    pub(crate) fn connection(&self, host: &str) -> Option<u64> {
+        self.connected.get(host).map(|connected| connected.epoch)
+    }
+
+    pub(crate) fn lose_connection(&mut self, host: &str) {
+        if let Some(Connected { will: (topic, payload), .. }) = self.connected.remove(host) {
             self.retained.insert(topic, payload);
         }
     }
-}
 
-/// Both links of one daemon.
-#[derive(Clone)]
-pub(crate) struct Link {
-    broker: Broker,
-    inward: Showing,
-    outward: Showing,
-    seen: Arc<Mutex<BTreeSet<DatabaseId>>>,
-    will: (String, Vec<u8>),
-    acks: Acks,
-    guarded: Guarded,
-    plant: Plant,
-}
-
-impl Link {
-    /// Not connected yet. `will`: what the broker publishes when it loses this daemon.
-    pub(crate) fn new(broker: Broker, will: (String, Vec<u8>), acks: Acks, guarded: Guarded, plant: Plant) -> Self {
-        let (inward, outward) = (Showing::default(), Showing::default());
-        Self { broker, inward, outward, seen: Arc::default(), will, acks, guarded, plant }
-    }
-
-    /// Connects, delivers, and connects again, until `stop`.
-    pub(crate) async fn run(&self, deliveries: &mpsc::Sender<Delivery>, stop: &CancellationToken) {
-        loop {
-            let connecting = async {
-                loop {
-                    tokio::time::sleep(self.broker.dice.time(5, 400)).await;
-                    if let Some(connection) = self.connect() {
-                        break connection;
-                    }
-                }
-            };
-            let epoch = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                epoch = connecting => epoch,
-            };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {
-                    // A goodbye: the will is not published.
-                    let mut state = self.broker.state();
-                    state.connected = None;
-                    state.will = None;
-                    return;
-                }
-                () = self.deliver(epoch, deliveries) => {}
-            }
-            self.broker.trace.say(format!("link {epoch} is cut"));
-            let down = LinkState::Down { failures: 1, why: "the connection was cut".to_owned() };
-            self.inward.show(down.clone());
-            self.outward.show(down);
-        }
-    }
-
-    fn connect(&self) -> Option<u64> {
-        let broker = &self.broker;
-        let mut state = broker.state();
-        if !state.up {
-            return None;
-        }
-        state.lose_connection();
-        state.connections += 1;
-        let epoch = state.connections;
-        state.connected = Some(epoch);
-        state.will = Some(self.will.clone());
-        let session_present = state.session.is_some();
-        let mut session = state.session.take().unwrap_or_default();
-        session.iter_mut().for_each(|queued| queued.sent = None);
-        state.session = Some(session);
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let specs: Vec<(String, Vec<u8>)> = state
-            .retained
-            .iter()
-            .filter(|(topic, _)| topic.ends_with("/spec"))
-            .map(|(t, p)| (t.clone(), p.clone()))
-            .collect();
-        let calm = state.calm;
-        for (topic, payload) in specs {
-            // Every broker cuts a long replay short; this one does so at random.
-            if !calm && broker.dice.percent(25) {
-                continue;
-            }
-            state.queue(&topic, &payload, true);
-            // Whether it comes before or after what waited in the session is the broker's affair.
-            if broker.dice.percent(50) {
-                state.session.iter_mut().for_each(|session| session.rotate_right(usize::from(!session.is_empty())));
-            }
-        }
-        self.guarded.replay(state.retained.iter());
-        state.guarded = Some(self.guarded.clone());
-        drop(state);
-        broker.trace.say(format!("link {epoch} is up, session present: {session_present}"));
-        let connected = LinkState::Connected { epoch, session_present };
-        self.inward.show(connected.clone());
-        self.outward.show(connected);
-        Some(epoch)
-    }
-
-    /// Hands on what the session holds, in order, until the connection ends.
-    async fn deliver(&self, epoch: u64, deliveries: &mpsc::Sender<Delivery>) {
-        let broker = &self.broker;
-        let mut number = 0;
-        loop {
-            let woken = broker.wake.notified();
-            let next = {
-                let mut state = broker.state();
-                if state.connected != Some(epoch) {
-                    return;
-                }
-                let waiting = state.session.iter_mut().flatten().find(|queued| queued.sent.is_none());
-                waiting.map(|queued| {
-                    queued.sent = Some(number);
-                    queued.clone()
-                })
-            };
-            let Some(queued) = next else {
-                woken.await;
-                continue;
-            };
-            tokio::time::sleep(broker.dice.time(0, 20)).await;
-            if broker.mishap(2) {
-                broker.cut();
-                return;
-            }
-            let token = AckToken::new(epoch, number);
-            number += 1;
-            broker.trace.say(format!(
-                "deliver {} {}{}",
-                queued.topic,
-                short(&queued.payload),
-                if queued.retain { " retained" } else { "" }
-            ));
-            if let Some(Topic::Spec(id)) = Topic::parse(&broker.fleet, &queued.topic)
-                && !queued.payload.is_empty()
-            {
-                self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-            }
-            let message = Received {
-                topic: queued.topic,
-                payload: queued.payload,
-                retain: queued.retain && self.plant != Plant::ReplayIsNews,
-                properties: Properties::default(),
-            };
-            if self.plant == Plant::AckBeforeCommit {
-                self.acknowledge(token);
-            }
-            if deliveries.send(Delivery { message, ack: token }).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn acknowledge(&self, token: AckToken) {
-        let mut state = self.broker.state();
-        let present = state.connected == Some(token.epoch());
-        let mut taken = Vec::new();
-        if (present || self.plant == Plant::StaleEpoch)
-            && let Some(session) = &mut state.session
-        {
-            taken.extend(session.iter().filter(|queued| queued.sent == Some(token.number())).cloned());
-            session.retain(|queued| queued.sent != Some(token.number()));
-        }
-        drop(state);
-        taken.iter().for_each(|taken| self.acks.acknowledged(&taken.topic, &taken.payload));
-        self.broker.wake.notify_waiters();
-    }
-
-    fn epoch(&self) -> Result<u64, Error> {
-        self.broker.state().connected.ok_or(Error::NotConnected)
-    }
-
-    /// Waits until everything in the session has been handed on by this connection.
-    async fn drained(&self, epoch: u64) -> Result<(), Error> {
-        loop {
-            {
-                let state = self.broker.state();
-                if state.connected != Some(epoch) {
-                    return Err(Error::Lost { what: "the end of a resync".to_owned() });
-                }
-                if state.session.iter().flatten().all(|queued| queued.sent.is_some()) {
-                    return Ok(());
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn seen(&self) -> BTreeSet<DatabaseId> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lose_connections(&mut self) {
+        let hosts: Vec<String> = self.connected.keys().cloned().collect();
+        hosts.iter().for_each(|host| self.lose_connection(host));
     }
 }
 
 /// The first letters of a payload's digest: enough to tell payloads apart.
 pub(crate) fn short(payload: &[u8]) -> String {
     if payload.is_empty() { "(empty)".to_owned() } else { Digest::of_bytes(payload).short().to_owned() }
-}
-
-#[async_trait]
-impl Inward for Link {
-    fn state(&self) -> watch::Receiver<LinkState> {
-        self.inward.listen()
-    }
-
-    fn ack(&self, token: AckToken) {
-        self.acknowledge(token);
-    }
-
-    async fn resync(&self, known: &BTreeSet<DatabaseId>, _limit: Duration) -> Result<Resync, Error> {
-        let epoch = self.epoch()?;
-        self.drained(epoch).await?;
-        let by_wildcard = self.seen().len();
-        let missing: Vec<String> =
-            known.difference(&self.seen()).map(|id| Topic::Spec(id.clone()).to_string(&self.broker.fleet)).collect();
-        for topic in missing {
-            let mut state = self.broker.state();
-            if let Some(payload) = state.retained.get(&topic).cloned() {
-                state.queue(&topic, &payload, true);
-            }
-        }
-        self.broker.wake.notify_waiters();
-        self.drained(epoch).await?;
-        let session_present =
-            matches!(&*self.inward.listen().borrow(), LinkState::Connected { session_present: true, .. });
-        Ok(Resync { epoch, session_present, by_wildcard, seen: self.seen() })
-    }
-}
-
-#[async_trait]
-impl Outward for Link {
-    fn state(&self) -> watch::Receiver<LinkState> {
-        self.outward.listen()
-    }
-
-    async fn send(&self, message: &Message) -> Result<BoxFuture<'static, Result<(), Error>>, Error> {
-        let (broker, epoch) = (self.broker.clone(), self.epoch()?);
-        let lost = || Error::Lost { what: "the PUBACK".to_owned() };
-        if broker.mishap(1) {
-            broker.cut();
-            return Err(lost());
-        }
-        broker.trace.say(format!("publish {} {}", message.topic, short(&message.payload)));
-        broker.state().said.push((message.topic.clone(), message.payload.clone()));
-        broker.publish(&message.topic, &message.payload, message.retain);
-        if broker.mishap(1) {
-            broker.cut();
-        }
-        let delay = broker.dice.time(0, 30);
-        Ok(Box::pin(async move {
-            tokio::time::sleep(delay).await;
-            let connected = broker.state().connected;
-            if connected == Some(epoch) { Ok(()) } else { Err(lost()) }
-        }))
-    }
-}
-
-#[async_trait]
-impl Confirm for Link {
-    async fn retained(&self, topic: &Topic) -> Retained {
-        let (from_ms, to_ms) = if self.broker.looks_slowly() { (400, 1500) } else { (1, 50) };
-        tokio::time::sleep(self.broker.dice.time(from_ms, to_ms)).await;
-        if !self.broker.state().up || self.broker.mishap(10) {
-            return Retained::Unknown;
-        }
-        let topic = topic.to_string(&self.broker.fleet);
-        self.broker.retained(&topic).map_or(Retained::Nothing, Retained::Payload)
-    }
 }

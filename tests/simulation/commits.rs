@@ -48,13 +48,15 @@ struct After {
 fn live(acts: usize, failing: Option<(u64, Failure)>) -> Vec<After> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let site = Site::new(Manner { seed: 7, plant: Plant::None, grace_s: 24 * 3600, embedded: false }).await;
+        let site =
+            Site::new(Manner { seed: 7, plant: Plant::None, grace_s: 24 * 3600, embedded: false, hosts: 1 }).await;
         site.weather.calm();
         site.broker.calm();
         if let Some((number, failure)) = failing {
             site.disk.fail_sync(number, failure);
         }
-        let mut daemon = Some(site.start());
+        let host = site.hosts[0].clone();
+        let mut daemon = Some(site.start(&host));
         let mut memory = invariants::Memory::default();
         pass(&site, &mut daemon, Duration::from_secs(20)).await;
         let mut after = Vec::new();
@@ -117,7 +119,7 @@ async fn pass(site: &Site, daemon: &mut Option<Daemon>, time: Duration) {
             if let Some(ended) = daemon.take() {
                 ended.kill(site).await;
             }
-            *daemon = Some(site.start());
+            *daemon = site.hosts.first().map(|host| site.start(host));
         }
     }
 }

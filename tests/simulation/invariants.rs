@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgmoor::contract::documents::{Availability, HealthDoc, OnlineState, PlanDoc, State, Status, VerdictResult};
-use pgmoor::drivers::fake::{ClusterLook, Look, Violation};
+use pgmoor::drivers::fake::{ClusterLook, Look, RoleLook, ServiceLook, Violation};
 use pgmoor::model::{Digest, Health};
 use serde::de::DeserializeOwned;
 
 use crate::guarded::FOREIGN;
+use crate::leads::Leads;
 use crate::site::Site;
 use crate::words::{Wish, Word};
 
@@ -28,6 +29,11 @@ pub(crate) enum Invariant {
     NothingLost,
     /// What the broker was told is taken is on the disk (rule 5).
     AckedIsDurable,
+    /// No host does what a lead asks that is older than one it has heard of; nobody goes on as the leader under another's
+    /// lease.
+    NewestLead,
+    /// Of one node two instances are never interrupted at once.
+    OneInterrupted,
     /// Once the faults have stopped, the world becomes what was asked for.
     Converges,
     /// And then nothing is done any more: the plan is empty.
@@ -56,6 +62,7 @@ pub(crate) struct Memory {
     /// By database: which cluster it is, and by role the passwords it has had.
     clusters: BTreeMap<String, (String, BTreeMap<String, Vec<String>>)>,
     checked: usize,
+    leads: Leads,
 }
 
 /// What must hold at any time.
@@ -68,8 +75,12 @@ pub(crate) fn always(site: &Site, memory: &mut Memory) {
             Violation::DataRemovedWithoutTrash { .. } => Invariant::DataKept,
             Violation::SecretExposed { .. } => Invariant::SecretsKept,
             Violation::ForeignObjectTouched { .. } => Invariant::OursAlone,
+            Violation::TwoInstancesInterrupted { .. } => Invariant::OneInterrupted,
         };
         site.breaches.found(invariant, format!("{violation:?}"));
+    }
+    if site.hosts.len() > 1 {
+        memory.leads.look(site);
     }
     let look = site.world.look();
     services(site, &look);
@@ -96,10 +107,10 @@ fn secrets(site: &Site, said: &[(String, Vec<u8>)]) {
 }
 
 fn services(site: &Site, look: &Look) {
-    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut owners: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for (name, service) in &look.services {
         for path in &service.exclusive {
-            if let Some(other) = owners.insert(path, name) {
+            if let Some(other) = owners.insert((&service.node, path), name) {
                 site.breaches.found(Invariant::OnePostgres, format!("{other} and {name} both mount {path}"));
             }
         }
@@ -120,6 +131,10 @@ fn passwords(site: &Site, look: &Look, memory: &mut Memory) {
             if *system_id != cluster.system_id {
                 let how = format!("{path} was made anew although there was data of {database}");
                 site.breaches.found(Invariant::NothingLost, how);
+            }
+            // A replica has what its primary had a moment ago; who takes over may lack the last of it.
+            if site.hosts.len() > 1 {
+                continue;
             }
             for (role, password) in &cluster.roles {
                 let Some(password) = password else { continue };
@@ -148,12 +163,14 @@ fn passwords(site: &Site, look: &Look, memory: &mut Memory) {
 /// What must hold once the faults have stopped for a while. Gives the first thing that does not.
 pub(crate) fn unsettled(site: &Site) -> Option<String> {
     let look = site.world.look();
-    let online: Option<Availability> = document(site, &format!("controllers/{}/availability", crate::site::HOST));
-    if !online.is_some_and(|said| said.state == OnlineState::Online && said.epoch == site.epoch()) {
-        return Some("the controller is not said to be online".to_owned());
+    for host in &site.hosts {
+        let online: Option<Availability> = document(site, &format!("controllers/{}/availability", host.id));
+        if !online.is_some_and(|said| said.state == OnlineState::Online && said.epoch == host.epoch()) {
+            return Some(format!("the controller {} is not said to be online", host.id));
+        }
     }
-    let etcd = look.services.iter().find(|(name, _)| name.starts_with("pgmoor-etcd-"));
-    if etcd.is_none_or(|(_, service)| service.containers.len() != 1) {
+    let etcd = look.services.iter().filter(|(name, _)| name.starts_with("pgmoor-etcd-"));
+    if etcd.filter(|(_, service)| service.containers.len() == 1).count() != site.hosts.len() {
         // A service that is removed again and again is made again after a pause.
         return Some("the fleet's etcd does not run".to_owned());
     }
@@ -200,17 +217,25 @@ fn living(site: &Site, look: &Look, database: &str, (wish, spec): (&Wish, &str))
         return no("it is not said to be healthy");
     }
     let name = format!("postgres-{database}-n1-");
-    let Some((_, service)) = look.services.iter().find(|(service, _)| service.starts_with(&name)) else {
-        return no("there is no service");
-    };
-    if service.containers.len() != 1 {
-        return no(&format!("its containers are {:?}", service.containers));
-    }
     let wanted: serde_json::Value = serde_json::from_str(spec).unwrap_or_default();
-    if let Some(port) = wanted.get("port").and_then(serde_json::Value::as_u64).filter(|port| *port > 0)
-        && !service.ports.iter().any(|published| u64::from(*published) == port)
-    {
-        return no("its port is not published");
+    let hosts = wanted.pointer("/nodes/0/host_ids").and_then(serde_json::Value::as_array).map_or(1, Vec::len);
+    let services: Vec<&ServiceLook> =
+        look.services.iter().filter(|(service, _)| service.starts_with(&name)).map(|(_, service)| service).collect();
+    if services.len() != hosts {
+        return no(&format!("it has {} services, not {hosts}", services.len()));
+    }
+    let port = wanted.get("port").and_then(serde_json::Value::as_u64).filter(|port| *port > 0);
+    for service in &services {
+        if service.containers.len() != 1 {
+            return no(&format!("its containers are {:?}", service.containers));
+        }
+        if port.is_some_and(|port| !service.ports.iter().any(|published| u64::from(*published) == port)) {
+            return no("its port is not published");
+        }
+    }
+    let count = |role: RoleLook| services.iter().filter(|service| service.role == role).count();
+    if (count(RoleLook::Primary), count(RoleLook::Streams)) != (1, hosts - 1) {
+        return no(&format!("its roles are {:?}", services.iter().map(|service| service.role).collect::<Vec<_>>()));
     }
     let Some((_, cluster)) = clusters(look, database).find(|(path, _)| path.contains("/instances/")) else {
         return no("there is no data directory");

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use pgmoor::drivers::fake::World;
 use pgmoor::drivers::swarm::{
-    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, SwarmAdmission,
-    TaskSeen,
+    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, ImageStream, Labels, NetworkSeen, ServiceSeen, Swarm,
+    SwarmAdmission, TaskSeen,
 };
 use pgmoor::drivers::{Drivers, Error, Result};
 use pgmoor::model::service::ServiceAttributes;
@@ -35,13 +35,20 @@ pub(crate) enum Plant {
     StaleEpoch,
     /// Nobody listens to what others write on our topics.
     NoGuard,
+    /// A host does what an older lead than the newest that it has heard of asks of it.
+    StaleLead,
 }
 
 /// The drivers of a daemon with a mistake.
 pub(crate) fn drivers(world: &World, plant: Plant) -> Drivers {
     let drivers = world.drivers();
     match plant {
-        Plant::None | Plant::ReplayIsNews | Plant::AckBeforeCommit | Plant::StaleEpoch | Plant::NoGuard => drivers,
+        Plant::None
+        | Plant::ReplayIsNews
+        | Plant::AckBeforeCommit
+        | Plant::StaleEpoch
+        | Plant::NoGuard
+        | Plant::StaleLead => drivers,
         Plant::TimeoutIsAbsence | Plant::NoMountCheck => {
             let swarm = Arc::new(Mistaken { swarm: Arc::clone(&drivers.swarm), plant });
             Drivers { swarm, ..drivers }
@@ -155,6 +162,22 @@ impl Swarm for Mistaken {
         self.swarm.pull(reference).await
     }
 
+    async fn export_image(&self, reference: &str) -> Result<ImageStream> {
+        self.swarm.export_image(reference).await
+    }
+
+    async fn import_image(&self, image: ImageStream) -> Result<()> {
+        self.swarm.import_image(image).await
+    }
+
+    async fn tag_image(&self, reference: &str, name: &str) -> Result<()> {
+        self.swarm.tag_image(reference, name).await
+    }
+
+    async fn untag_image(&self, reference: &str) -> Result<()> {
+        self.swarm.untag_image(reference).await
+    }
+
     async fn events(&self) -> Result<BoxStream<'static, Event>> {
         self.swarm.events().await
     }
@@ -201,6 +224,11 @@ fn an_acknowledgement_of_a_stale_epoch_is_found() {
 #[test]
 fn foreign_writes_that_nobody_hears_are_found() {
     found_by(Plant::NoGuard, Lean::Meddler, &[Invariant::Converges], 100);
+}
+
+#[test]
+fn work_for_a_stale_lead_is_found() {
+    found_by(Plant::StaleLead, Lean::Fleet, &[Invariant::NewestLead], 100);
 }
 
 #[test]

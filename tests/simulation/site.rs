@@ -1,11 +1,12 @@
-//! One host of the simulation: a world, a broker, a disk, clocks, and the daemon that runs on them or does not.
+//! The site of the simulation: a world, a broker, clocks, its hosts with a disk each, and the daemons that run on them or do
+//! not.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pgmoor::app::config::Settings;
-use pgmoor::app::services::{self, Base, Leading, Lines};
+use pgmoor::app::services::{self, Base, Leading};
 use pgmoor::contract::documents::{Availability, OnlineState, Status, Time};
 use pgmoor::domain::{catalogue, fleet, layout};
 use pgmoor::drivers::certificates::make_authority;
@@ -14,7 +15,7 @@ use pgmoor::drivers::seal::FleetKey;
 use pgmoor::drivers::swarm::Swarm as _;
 use pgmoor::model::{Catalogue, ControllerId, Digest, FleetId, HostId, Scope, Secret};
 use pgmoor::runtime::clock::{SharedClock, TokioClock};
-use pgmoor::runtime::supervisor::{self, Policy, Supervisor};
+use pgmoor::runtime::supervisor::{self, Supervisor};
 use pgmoor::runtime::{Random, chain};
 use pgmoor::store::{self, Commits, Store};
 use tokio::sync::mpsc;
@@ -22,12 +23,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::acks::Acks;
-use crate::broker::{Broker, Link};
+use crate::broker::Broker;
 use crate::clock::{JumpingClock, START_MS};
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::guarded::Guarded;
 use crate::invariants::{Breaches, Invariant};
+use crate::line::{Lines, Stale};
+use crate::link::Link;
 use crate::planted::{self, Plant};
 use crate::trace::Trace;
 use crate::weather::{Ruler, Weather};
@@ -35,16 +38,24 @@ use crate::words::Words;
 
 /// The fleet.
 pub(crate) const FLEET: &str = "sim";
-/// The host, and its controller.
-pub(crate) const HOST: &str = "host-1";
+/// The hosts, each with its controller. Most runs have the first alone.
+pub(crate) const HOSTS: [&str; 3] = ["host-1", "host-2", "host-3"];
+/// The first of them.
+pub(crate) const HOST: &str = HOSTS[0];
 /// The databases that a run may have.
 pub(crate) const DATABASES: [&str; 2] = ["crm", "shop"];
 
 /// Everything of one run.
 #[derive(Clone)]
 pub(crate) struct Site {
+    /// As the first host sees it.
     pub(crate) world: World,
     pub(crate) broker: Broker,
+    /// Between hosts.
+    pub(crate) lines: Lines,
+    pub(crate) stale: Stale,
+    pub(crate) hosts: Vec<Host>,
+    /// The first host's.
     pub(crate) disk: Disk,
     pub(crate) clock: Arc<JumpingClock>,
     pub(crate) trace: Trace,
@@ -52,9 +63,8 @@ pub(crate) struct Site {
     pub(crate) words: Words,
     pub(crate) breaches: Breaches,
     random: Random,
-    epoch: Arc<AtomicU64>,
-    settings: Arc<Settings>,
-    plant: Plant,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) plant: Plant,
     embedded: bool,
     /// Whether data may be purged in this run.
     purging: Arc<std::sync::atomic::AtomicBool>,
@@ -71,6 +81,38 @@ pub(crate) struct Manner {
     pub(crate) grace_s: u32,
     /// Whether the broker is the daemon's own.
     pub(crate) embedded: bool,
+    /// How many hosts there are.
+    pub(crate) hosts: usize,
+}
+
+/// A host.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) id: HostId,
+    /// The world as it is seen there.
+    pub(crate) world: World,
+    pub(crate) disk: Disk,
+    /// The epoch of the daemon that was started last.
+    epoch: Arc<AtomicU64>,
+    /// The store of that daemon.
+    store: Arc<Mutex<Option<Store>>>,
+}
+
+impl Host {
+    fn new(id: &str, world: World) -> Self {
+        let id = HostId::parse(id).unwrap();
+        Self { id, world, disk: Disk::default(), epoch: Arc::default(), store: Arc::default() }
+    }
+
+    /// The epoch of the daemon that was started last.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// The store of the daemon that was started last, if it could be opened.
+    pub(crate) fn store(&self) -> Option<Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Every authority's certificate is filled up to so many bytes of PEM.
@@ -79,7 +121,8 @@ const AUTHORITY_BYTES: usize = 1200;
 /// Containers take their real time, and a shutdown that of a busy Postgres; calls take the weather's.
 const DELAYS: Delays = Delays { events_ms: 400, latency_ms: 0, stop_ms: 4000, ..Delays::REALISTIC };
 
-fn key() -> Arc<FleetKey> {
+/// The fleet's key, which is none of the seed's.
+pub(crate) fn key() -> Arc<FleetKey> {
     static KEY: OnceLock<Arc<FleetKey>> = OnceLock::new();
     let make = || {
         let directory = tempfile::tempdir().unwrap();
@@ -128,7 +171,18 @@ impl Site {
         let clock = JumpingClock::new();
         let steady: SharedClock = Arc::new(TokioClock::starting_at(START_MS));
         let trace = Trace::new(Arc::clone(&steady));
-        let world = World::new(Options { delays: DELAYS, ..Options::new(steady) });
+        let options = |number: u8| Options {
+            delays: DELAYS,
+            hostname: format!("host-{number}"),
+            swarm_node: format!("node-{number}"),
+            address: std::net::IpAddr::from([192, 0, 2, number]),
+            ..Options::new(Arc::clone(&steady))
+        };
+        let world = World::new(options(1));
+        let mut hosts = vec![Host::new(HOST, world.clone())];
+        for (number, id) in (2..).zip(HOSTS.iter().skip(1)).take(manner.hosts.saturating_sub(1)) {
+            hosts.push(Host::new(id, world.join(&options(number))));
+        }
         found_fleet(&world, &Dice::new(manner.seed, 4)).await;
         let broker = Broker::new(fleet, Dice::new(manner.seed, 1), trace.clone());
         let words = Words::new(&DATABASES, manner.grace_s, clock.clone());
@@ -149,14 +203,16 @@ impl Site {
         Self {
             world,
             broker,
-            disk: Disk::default(),
+            lines: Lines::default(),
+            stale: Stale::default(),
+            disk: hosts.first().map(|host| host.disk.clone()).unwrap_or_default(),
+            hosts,
             clock,
             trace,
             weather,
             words,
             breaches,
             random: Random::seeded(manner.seed ^ 0x5eed),
-            epoch: Arc::default(),
             settings: Arc::new(settings),
             plant: manner.plant,
             embedded: manner.embedded,
@@ -167,11 +223,6 @@ impl Site {
     /// A topic below the fleet.
     pub(crate) fn topic(&self, below: &str) -> String {
         format!("pgmoor/v1/{FLEET}/{below}")
-    }
-
-    /// The epoch of the daemon that was started last.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::SeqCst)
     }
 
     /// Whether Swarm has a record of a database.
@@ -209,51 +260,72 @@ impl Site {
         self.purging.load(Ordering::SeqCst)
     }
 
-    /// Starts the daemon.
-    pub(crate) fn start(&self) -> Daemon {
-        self.trace.say("the daemon starts");
-        let (site, stop) = (self.clone(), CancellationToken::new());
+    /// Starts the daemon of a host.
+    pub(crate) fn start(&self, host: &Host) -> Daemon {
+        let alone = self.hosts.len() == 1;
+        self.trace.say(if alone {
+            "the daemon starts".to_owned()
+        } else {
+            format!("the daemon of {} starts", host.id)
+        });
+        let (site, here, stop) = (self.clone(), host.clone(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let stopped = stop.clone();
-        tasks.spawn(async move { site.serve(stopped).await.err().unwrap_or_else(|| "stopped".to_owned()) });
-        Daemon { tasks, stop }
+        tasks.spawn(async move {
+            let served = if alone { site.serve(&here, stopped).await } else { site.play(&here, stopped).await };
+            served.err().unwrap_or_else(|| "stopped".to_owned())
+        });
+        Daemon { tasks, stop, host: host.clone() }
     }
 
-    async fn serve(&self, stop: CancellationToken) -> Result<(), String> {
+    /// What every part of a daemon knows, with the store open.
+    pub(crate) fn base(&self, host: &Host) -> Result<Base, String> {
         let fleet = FleetId::parse(FLEET).map_err(|error| error.to_string())?;
         let options = store::Options { commits: Commits::AtOnce, ..store::Options::new(fleet.clone()) };
-        let file = self.disk.open().map_err(|error| chain(&error))?;
+        let file = host.disk.open().map_err(|error| chain(&error))?;
         let store = Store::on(file, &options).map_err(|error| chain(&error))?;
-        self.epoch.store(store.epoch(), Ordering::SeqCst);
-        let controller = ControllerId::parse(HOST).map_err(|error| error.to_string())?;
+        host.epoch.store(store.epoch(), Ordering::SeqCst);
+        if self.hosts.len() > 1 {
+            *host.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        }
+        Ok(Base {
+            fleet,
+            controller: ControllerId::parse(host.id.as_str()).map_err(|error| error.to_string())?,
+            host: host.id.clone(),
+            data_dir: "/var/lib/pgmoor".to_owned(),
+            catalogue: embedded_catalogue(),
+            store,
+            drivers: planted::drivers(&host.world, self.plant),
+            key: key(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+        })
+    }
+
+    /// What the broker says for a daemon when it loses it.
+    pub(crate) fn will(&self, base: &Base) -> Result<(String, Vec<u8>), String> {
         let will = Availability {
             state: OnlineState::Lost,
-            controller: controller.clone(),
-            epoch: store.epoch(),
+            controller: base.controller.clone(),
+            epoch: base.store.epoch(),
             since: Time::from_ms(START_MS),
             version: "simulated".to_owned(),
             spec_set: None,
         };
-        let will = serde_json::to_vec(&will).map_err(|error| error.to_string())?;
-        let will = (self.topic(&format!("controllers/{HOST}/availability")), will);
-        let base = Base {
-            fleet,
-            controller,
-            host: HostId::parse(HOST).map_err(|error| error.to_string())?,
-            data_dir: "/var/lib/pgmoor".to_owned(),
-            catalogue: embedded_catalogue(),
-            store,
-            drivers: planted::drivers(&self.world, self.plant),
-            key: key(),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-        };
-        let acks = Acks::new(base.fleet.clone(), self.disk.clone(), self.breaches.clone());
-        let (sender, deliveries) = mpsc::channel(256);
+        let said = serde_json::to_vec(&will).map_err(|error| error.to_string())?;
+        Ok((self.topic(&format!("controllers/{}/availability", base.controller)), said))
+    }
+
+    /// A host that is alone leads, whatever happens.
+    async fn serve(&self, host: &Host, stop: CancellationToken) -> Result<(), String> {
+        let base = self.base(host)?;
+        let will = self.will(&base)?;
+        let acks = Acks::new(base.fleet.clone(), host.disk.clone(), self.breaches.clone());
+        let (sender, deliveries) = mpsc::channel(DELIVERIES);
         let mut supervisor = Supervisor::new(supervisor::Options::default(), base.clock.clone(), base.random.clone());
         let guarded = Guarded::start(&mut supervisor, self.plant, (&base.fleet, &base.store, &base.clock));
-        let link = Link::new(self.broker.clone(), will, acks, guarded, self.plant);
-        let lines = Lines {
+        let link = Link::new((self.broker.clone(), HOST), will, acks, Some(guarded), self.plant);
+        let lines = services::Lines {
             inward: Arc::new(link.clone()),
             deliveries,
             outward: Arc::new(link.clone()),
@@ -263,21 +335,19 @@ impl Site {
         let leading = Leading { over: CancellationToken::new(), between_hosts: None };
         services::start(&mut supervisor, &self.settings, &base, (lines, leading));
         drop(base);
-        supervisor.start("link", Policy::Essential, move |stop| {
-            let (link, sender) = (link.clone(), sender.clone());
-            async move {
-                link.run(&sender, &stop).await;
-                Ok(())
-            }
-        });
+        link.start(&mut supervisor, sender);
         supervisor.run(stop).await.map_err(|error| chain(&error))
     }
 }
+
+/// Messages that wait to be taken in by a daemon.
+pub(crate) const DELIVERIES: usize = 256;
 
 /// A daemon that runs, or has ended by itself.
 pub(crate) struct Daemon {
     tasks: JoinSet<String>,
     stop: CancellationToken,
+    host: Host,
 }
 
 impl Daemon {
@@ -292,9 +362,9 @@ impl Daemon {
 
     /// SIGKILL.
     pub(crate) async fn kill(mut self, site: &Site) {
-        site.trace.say("the daemon is killed");
-        site.disk.kill();
-        site.broker.cut();
+        site.trace.say(format!("the daemon of {} is killed", self.host.id));
+        self.host.disk.kill();
+        site.broker.cut_line(self.host.id.as_str());
         self.tasks.shutdown().await;
         // Tasks of tasks end one after the other.
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -302,7 +372,7 @@ impl Daemon {
 
     /// SIGTERM.
     pub(crate) async fn stop(mut self, site: &Site) {
-        site.trace.say("the daemon is told to stop");
+        site.trace.say(format!("the daemon of {} is told to stop", self.host.id));
         self.stop.cancel();
         match tokio::time::timeout(Duration::from_secs(40), self.tasks.join_next()).await {
             Ok(_) => {}

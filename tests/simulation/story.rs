@@ -1,16 +1,14 @@
 //! One seed: what the user does, what fails, and what must hold at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-use pgmoor::drivers::fake::System;
 
 use crate::broker::Memory;
 use crate::dice::Dice;
 use crate::disk::Failure;
 use crate::invariants::{self, Invariant, always, unsettled};
 use crate::planted::Plant;
-use crate::site::{DATABASES, Daemon, Manner, Site};
+use crate::site::{DATABASES, Daemon, HOSTS, Manner, Site};
 use crate::words::{DELETE, Word};
 
 /// Once the faults have stopped, all must be as asked within this: the longest deadline of a step, and the longest
@@ -43,6 +41,13 @@ pub(crate) enum Lean {
     Silence,
     /// Somebody else who writes on the daemon's own topics.
     Meddler,
+    /// Three hosts.
+    Fleet,
+}
+
+/// Whether a seed has three hosts: one in four, with generations and without.
+fn is_fleet(seed: u64) -> bool {
+    matches!(seed % 8, 3 | 6)
 }
 
 /// Runs one seed.
@@ -52,14 +57,16 @@ pub(crate) fn run(seed: u64, plant: Plant, lean: Lean) -> Outcome {
         let dice = Dice::new(seed, 0);
         // One seed in five lets deleted data go for good while it runs.
         let grace_s = if dice.percent(20) { 30 } else { 24 * 3600 };
-        let site = Site::new(Manner { seed, plant, grace_s, embedded: false }).await;
+        let hosts = if lean == Lean::Fleet || lean == Lean::Nothing && is_fleet(seed) { HOSTS.len() } else { 1 };
+        let site = Site::new(Manner { seed, plant, grace_s, embedded: false, hosts }).await;
         if grace_s < 3600 {
             site.allow_purge();
         }
         let story = Story {
             site: site.clone(),
             dice,
-            daemon: None,
+            daemons: site.hosts.iter().map(|_| None).collect(),
+            away: BTreeSet::new(),
             memory: invariants::Memory::default(),
             lean,
             numbered: seed.is_multiple_of(2),
@@ -76,9 +83,12 @@ pub(crate) fn run(seed: u64, plant: Plant, lean: Lean) -> Outcome {
 pub(crate) struct Story {
     pub(crate) site: Site,
     pub(crate) dice: Dice,
-    daemon: Option<Daemon>,
+    /// Of each host, if it runs.
+    pub(crate) daemons: Vec<Option<Daemon>>,
+    /// Hosts whose daemon is not started again now.
+    pub(crate) away: BTreeSet<usize>,
     memory: invariants::Memory,
-    lean: Lean,
+    pub(crate) lean: Lean,
     /// Whether specs carry a generation.
     pub(crate) numbered: bool,
     /// Numbers what the user says.
@@ -91,10 +101,22 @@ pub(crate) struct Story {
 
 impl Story {
     async fn tell(mut self) {
-        self.daemon = Some(self.site.start());
+        for at in 0..self.daemons.len() {
+            self.start(at);
+        }
         self.pass(self.dice.time(0, 8000)).await;
+        if self.is_fleet() {
+            // Most of what can go wrong between hosts needs a database on all of them.
+            let spec = self.spec(DATABASES[0]);
+            self.publish(DATABASES[0], spec.as_bytes(), Word::Good(spec.clone()));
+            self.pass(self.dice.time(0, 60_000)).await;
+        }
         for _ in 0..6 + self.dice.below(9) {
-            self.act().await;
+            if self.is_fleet() {
+                self.act_in_fleet().await;
+            } else {
+                self.act().await;
+            }
             let pause = if self.dice.percent(40) { self.dice.time(0, 800) } else { self.dice.time(0, 20_000) };
             self.pass(pause).await;
         }
@@ -104,26 +126,39 @@ impl Story {
             self.meddle();
         }
         self.ends_well().await;
-        if let Some(daemon) = self.daemon.take() {
-            daemon.stop(&self.site).await;
+        for at in 0..self.daemons.len() {
+            if let Some(daemon) = self.daemons[at].take() {
+                daemon.stop(&self.site).await;
+            }
         }
         invariants::at_the_end(&self.site, &mut self.memory);
     }
 
+    pub(crate) fn is_fleet(&self) -> bool {
+        self.daemons.len() > 1
+    }
+
+    /// Starts the daemon of a host.
+    pub(crate) fn start(&mut self, at: usize) {
+        self.daemons[at] = Some(self.site.start(&self.site.hosts[at]));
+    }
+
     /// Time passes; a daemon that ended is started again, as systemd does.
-    async fn pass(&mut self, time: Duration) {
+    pub(crate) async fn pass(&mut self, time: Duration) {
         let mut left = time;
         loop {
             let step = left.min(LOOK_EVERY);
             tokio::time::sleep(step).await;
             always(&self.site, &mut self.memory);
-            if let Some(why) = self.daemon.as_mut().and_then(Daemon::ended) {
-                self.site.trace.say(format!("the daemon ended: {why}"));
-                if let Some(daemon) = self.daemon.take() {
-                    daemon.kill(&self.site).await;
+            for at in 0..self.daemons.len() {
+                if let Some(why) = self.daemons[at].as_mut().and_then(Daemon::ended) {
+                    self.site.trace.say(format!("the daemon ended: {why}"));
+                    if let Some(daemon) = self.daemons[at].take() {
+                        daemon.kill(&self.site).await;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    self.start(at);
                 }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                self.daemon = Some(self.site.start());
             }
             left = left.saturating_sub(step);
             if left.is_zero() {
@@ -145,7 +180,7 @@ impl Story {
                 Lean::Rewind => self.rewind().await,
                 Lean::Silence => self.silent_engine().await,
                 Lean::Meddler => self.meddle(),
-                Lean::Nothing => {}
+                Lean::Nothing | Lean::Fleet => {}
             };
         }
         match self.dice.below(100) {
@@ -153,15 +188,15 @@ impl Story {
             25..=30 => {
                 self.speak();
                 self.pass(self.dice.time(0, 60)).await;
-                self.kill().await;
+                self.kill(0).await;
             }
             31..=35 => {
                 self.speak();
                 self.pass(self.dice.time(0, 60)).await;
                 self.site.broker.cut();
             }
-            36..=42 => self.kill().await,
-            43..=46 => self.lose_store().await,
+            36..=42 => self.kill(0).await,
+            43..=46 => self.lose_store(0).await,
             47..=50 => self.power_cut().await,
             51..=60 => self.broker().await,
             61..=71 => self.drift(),
@@ -185,19 +220,19 @@ impl Story {
         }
     }
 
-    async fn kill(&mut self) {
-        if let Some(daemon) = self.daemon.take() {
+    pub(crate) async fn kill(&mut self, at: usize) {
+        if let Some(daemon) = self.daemons[at].take() {
             if self.dice.percent(20) {
                 daemon.stop(&self.site).await;
             } else {
                 daemon.kill(&self.site).await;
             }
         }
-        self.come_back().await;
+        self.come_back(at).await;
     }
 
     /// Things happen while it is away.
-    async fn come_back(&mut self) {
+    async fn come_back(&mut self, at: usize) {
         for _ in 0..self.dice.below(3) {
             match self.dice.below(3) {
                 0 => self.speak(),
@@ -206,16 +241,22 @@ impl Story {
             }
         }
         self.pass(self.dice.time(0, 5000)).await;
-        self.daemon = Some(self.site.start());
+        self.start(at);
     }
 
-    async fn lose_store(&mut self) {
+    pub(crate) async fn lose_store(&mut self, at: usize) {
         self.site.trace.say("the store is lost");
         self.lost = true;
-        if let Some(daemon) = self.daemon.take() {
+        if let Some(daemon) = self.daemons[at].take() {
             daemon.kill(&self.site).await;
         }
-        self.site.disk.wipe();
+        self.site.hosts[at].disk.wipe();
+        self.forget_with_store();
+        self.come_back(at).await;
+    }
+
+    /// What one daemon alone knew is gone.
+    pub(crate) fn forget_with_store(&mut self) {
         // What was acknowledged and stood in the store alone: anything but the spec that the broker still holds.
         let (broker, words, rewound) = (self.site.broker.clone(), self.site.words.clone(), self.rewound);
         let site = self.site.clone();
@@ -229,17 +270,16 @@ impl Story {
             };
             rewound || says.is_none() || says != retained
         });
-        self.come_back().await;
     }
 
     async fn power_cut(&mut self) {
         self.site.trace.say("the host loses its power");
-        if let Some(daemon) = self.daemon.take() {
+        if let Some(daemon) = self.daemons[0].take() {
             daemon.kill(&self.site).await;
         }
         self.site.disk.power_loss(&self.dice);
         self.site.world.restart_host();
-        self.come_back().await;
+        self.come_back(0).await;
     }
 
     async fn broker(&mut self) {
@@ -256,7 +296,7 @@ impl Story {
         self.broker_down(memory).await;
     }
 
-    async fn broker_down(&mut self, memory: Memory) {
+    pub(crate) async fn broker_down(&mut self, memory: Memory) {
         self.site.trace.say(format!("the broker goes down, memory {memory:?}"));
         if memory != Memory::Kept {
             let unacknowledged = self.site.broker.unacknowledged();
@@ -322,108 +362,6 @@ impl Story {
         self.site.weather.lose(None);
     }
 
-    /// Somebody changes things by hand, or something crashes.
-    fn drift(&mut self) {
-        let look = self.site.world.look();
-        let services: Vec<String> = look.services.keys().cloned().collect();
-        let Some(service) = self.dice.one_of(&services).cloned() else { return };
-        let world = &self.site.world;
-        let what = match self.dice.below(8) {
-            0 | 1 => format!("docker service rm {service}: {}", world.remove_service_by_hand(&service)),
-            2 => {
-                let edited = world.edit_service(&service, |service| {
-                    service.env.insert("EDITED".to_owned(), "by hand".to_owned());
-                });
-                format!("docker service update {service}: {edited}")
-            }
-            3 => {
-                let files: Vec<String> = look
-                    .files
-                    .into_iter()
-                    .filter(|path| path.contains("/configs/") || path.contains("/certificates/"))
-                    .collect();
-                match self.dice.one_of(&files) {
-                    Some(path) => format!("rm {path}: {}", world.remove_file_by_hand(path)),
-                    None => "nothing".to_owned(),
-                }
-            }
-            4 => format!("crash {service}: {}", world.crash(&service)),
-            5 => {
-                let patch = serde_json::json!({"postgresql": {"parameters": {"work_mem": "1MB"}}});
-                format!("patch the configuration of {service}: {}", world.patch_config_by_hand(&service, &patch))
-            }
-            6 => format!("alter role app in {service}: {}", world.alter_role_by_hand(&service, "app")),
-            _ => {
-                let role = format!("u{}", self.dice.below(3));
-                format!("drop role {role} in {service}: {}", world.drop_role_by_hand(&service, &role))
-            }
-        };
-        self.site.trace.say(format!("by hand: {what}"));
-    }
-
-    async fn cut_off(&mut self) {
-        let systems = [System::Swarm, System::Host, System::Etcd, System::Patroni, System::Postgres];
-        let Some(system) = self.dice.one_of(&systems).copied() else { return };
-        if self.dice.percent(40) {
-            self.limp(system).await;
-            return;
-        }
-        self.site.trace.say(format!("{system:?} does not answer"));
-        self.site.world.unreachable(system, true);
-        self.pass(self.dice.time(500, 40_000)).await;
-        if self.dice.percent(30) {
-            self.speak();
-            self.drift();
-            self.pass(self.dice.time(500, 10_000)).await;
-        }
-        self.site.trace.say(format!("{system:?} answers again"));
-        self.site.world.unreachable(system, false);
-    }
-
-    /// A system answers only now and then, just when there is something to do.
-    async fn limp(&mut self, system: System) {
-        self.site.trace.say(format!("{system:?} limps"));
-        self.site.weather.limp(Some(system));
-        if self.dice.percent(70) {
-            self.drift();
-        }
-        self.pass(self.dice.time(500, 20_000)).await;
-        self.site.trace.say(format!("{system:?} is well again"));
-        self.site.weather.limp(None);
-    }
-
-    fn jump(&mut self) {
-        let by_s = match self.dice.below(10) {
-            0 => {
-                // Deleted data may be past its time then.
-                self.site.allow_purge();
-                3 * 24 * 3600
-            }
-            1 => -365 * 24 * 3600,
-            _ => i64::try_from(self.dice.below(600)).unwrap_or(0) - 300,
-        };
-        self.site.trace.say(format!("the clock jumps by {by_s} s"));
-        self.site.clock.jump(by_s * 1000);
-        DATABASES.iter().for_each(|database| self.site.words.change(database, |wish| wish.jumped = true));
-    }
-
-    async fn disk(&mut self) {
-        if self.dice.percent(50) {
-            let (number, failure) = (
-                self.site.disk.syncs() + 1 + self.dice.below(12),
-                if self.dice.percent(50) { Failure::Lost } else { Failure::Untold },
-            );
-            self.site.trace.say(format!("sync {number} will fail: {failure:?}"));
-            self.site.disk.fail_sync(number, failure);
-        } else {
-            self.site.trace.say("the disk is full");
-            self.site.disk.full(true);
-            self.pass(self.dice.time(500, 20_000)).await;
-            self.site.trace.say("the disk has room again");
-            self.site.disk.full(false);
-        }
-    }
-
     // ---- the end ----
 
     /// The faults stop, and a user whose word was lost says it again.
@@ -434,6 +372,11 @@ impl Story {
         self.site.disk.fail_sync(0, Failure::Lost);
         self.site.broker.up();
         self.site.broker.calm();
+        if self.is_fleet() {
+            self.heal();
+            // Who leads next knows what stands in Swarm and in the broker, and nothing else.
+            self.forget_with_store();
+        }
         if self.site.words.all().values().any(|wish| wish.asked_back) {
             // What pgmoor still has to publish for its user is out by then.
             self.pass(Duration::from_secs(10)).await;

@@ -1,6 +1,7 @@
 //! What happened in a run, line by line: a failing seed is printed with it, and the same seed gives the same lines.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pgmoor::runtime::SharedClock;
 
@@ -22,6 +23,11 @@ impl Trace {
         let ms = self.clock.monotonic().as_millis();
         let line = format!("{:>7}.{:03} {}", ms / 1000, ms % 1000, line.as_ref());
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// The time since the run began.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.monotonic()
     }
 
     /// All lines so far.

@@ -1,5 +1,6 @@
 //! What the user does: specs, good and bad, deletes, commands, rows.
 
+use crate::site::{DATABASES, HOSTS};
 use crate::story::Story;
 use crate::words::{DELETE, Word};
 
@@ -78,6 +79,10 @@ impl Story {
         if self.dice.percent(30) {
             let port = if self.dice.percent(50) { 0 } else { 15_000 + number };
             fields.push(format!(r#""port": {port}"#));
+        }
+        if self.is_fleet() && database == DATABASES[0] {
+            let hosts = HOSTS.map(|host| format!("\"{host}\"")).join(", ");
+            fields.push(format!(r#""nodes": [{{"name": "n1", "host_ids": [{hosts}]}}]"#));
         }
         if self.numbered {
             fields.push(format!(r#""generation": {number}"#));

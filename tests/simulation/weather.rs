@@ -10,6 +10,7 @@ use pgmoor::drivers::fake::{CallSeen, Fate, Fates, Mishap, System};
 
 use crate::dice::Dice;
 use crate::invariants::{Breaches, Invariant};
+use crate::leads::{Deed, Deeds};
 use crate::trace::Trace;
 use crate::words::Words;
 
@@ -55,6 +56,7 @@ pub(crate) struct Weather {
     limps: Arc<Mutex<Option<System>>>,
     loses: Arc<Mutex<Option<&'static str>>>,
     changes: Arc<AtomicU64>,
+    deeds: Deeds,
 }
 
 impl Weather {
@@ -79,6 +81,11 @@ impl Weather {
 
     fn loses(&self, call: &str) -> bool {
         *self.loses.lock().unwrap_or_else(PoisonError::into_inner) == Some(call)
+    }
+
+    /// What hosts did to the Swarm since this was last asked.
+    pub(crate) fn deeds(&self) -> Vec<Deed> {
+        self.deeds.take()
     }
 
     /// Calls so far that change something, purges aside.
@@ -111,7 +118,8 @@ impl Fates for Ruler {
                 || call.name == "swarm.label_config" && call.act.contains("pgmoor.lease.");
             self.weather.changes.fetch_add(u64::from(!purges), Ordering::SeqCst);
             let mishap = fate.mishap.map(|mishap| format!(" ({mishap:?})")).unwrap_or_default();
-            self.trace.say(format!("call {}: {}{mishap}", call.name, call.act));
+            self.trace.say(format!("{} call {}: {}{mishap}", call.node, call.name, call.act));
+            self.weather.deeds.note(call, self.trace.now());
             self.watch(call);
         }
         fate

@@ -74,6 +74,11 @@ fn condition() -> Condition {
     }
 }
 
+fn placement() -> NodePlacement {
+    let placed = PlacedHost { host: host(), reason: "no other host fits".to_owned() };
+    NodePlacement { node: NodeName::parse("n1").unwrap(), hosts: vec![placed] }
+}
+
 fn plan() -> PlanDoc {
     let step = PlanStep {
         action: Action::Update,
@@ -110,6 +115,7 @@ fn plan() -> PlanDoc {
         }],
         approval: PlanApproval { state: ApprovalState::Needed, digest: Some(Digest::of_bytes(b"waits")) },
         notes: vec![PlanNote { pointer: "/port".to_owned(), message: "chosen when it is applied".to_owned() }],
+        placement: vec![placement()],
         stages: vec![PlanStage { steps: vec![step] }],
         waiting: vec![PlanWait {
             resource: Some("network::x".to_owned()),
@@ -144,9 +150,11 @@ fn status_is_of_its_schema() {
             node: node(),
             host: host(),
             role: Some(Role::Primary),
+            synchronous: false,
             health: Health::Healthy,
             postgres_version: Some("17.12".to_owned()),
         }],
+        placement: vec![placement()],
         connection: Some(Connection {
             hosts: vec!["192.0.2.1".to_owned()],
             port: Some(5432),
@@ -176,6 +184,7 @@ fn health_and_instances_are_of_their_schemas() {
         host: host(),
         state: "running".to_owned(),
         role: Some(Role::Replica),
+        synchronous: true,
         timeline: Some(1),
         lsn: Some("0/3000148".to_owned()),
         lag_bytes: Some(0),
@@ -360,13 +369,17 @@ fn controllers_and_hosts_are_of_their_schemas() {
         operating_system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
         architecture: "x86_64".to_owned(),
         hostname: "moor-1".to_owned(),
+        labels: [("zone".to_owned(), "a".to_owned())].into(),
         address: "192.0.2.1".to_owned(),
         postgres_versions: vec!["17.11".to_owned()],
         images: vec![ImageState {
             component: "postgres".to_owned(),
             version: "17.11".to_owned(),
             image: "pgmoor/postgres:17.11".to_owned(),
-            present: true,
+            present: false,
+            id: Some("sha256:0123".to_owned()),
+            arrives: Some(ImageArrival { from: Some(host()), bytes: 1, of_bytes: 2 }),
+            trouble: Some("no route to host".to_owned()),
         }],
         pgmoor_version: "0.1.0".to_owned(),
         docker: Some(docker),

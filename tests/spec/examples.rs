@@ -97,6 +97,11 @@ fn one_example_has_every_field_that_is_acted_on() {
     let full: Value = serde_json::from_str(&folder("valid")["full-single-node.json"]).unwrap();
     let schema: Value = serde_json::from_str(schema::schema(Kind::DatabaseSpec)).unwrap();
     let refused = ["services", "backup_config", "restore_config", "spock_version", "patroni_port", "source_node"];
+    // These are for nodes that name no hosts.
+    let open: Value = serde_json::from_str(&folder("valid")["placement-of-a-node.json"]).unwrap();
+    let of_open = ["replicas", "host_labels"];
+    assert!(of_open.iter().all(|name| open.get(name).is_some() && open["nodes"][0].get(name).is_some()));
+    let refused: Vec<&str> = refused.into_iter().chain(of_open).collect();
     let missing = |schema: &Value, object: &Value| -> Vec<String> {
         let fields = schema["properties"].as_object().unwrap().keys();
         fields.filter(|name| object.get(name).is_none() && !refused.contains(&name.as_str())).cloned().collect()
@@ -162,6 +167,7 @@ fn examples_use_every_code_that_reading_can_give() {
         Code::NotDeleted,
         Code::HostInUse,
         Code::HostDrained,
+        Code::NotEnoughHosts,
         Code::IsDeleted,
         Code::TokenInvalid,
         Code::TokenExpired,

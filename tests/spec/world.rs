@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use pgmoor::contract::{Context, Fault, accept};
-use pgmoor::model::{AcceptedSpec, Catalogue, DatabaseId, HostId, HostPorts};
+use pgmoor::model::{AcceptedSpec, Catalogue, DatabaseId, HostId, HostPorts, NodeHosts};
 
 pub(crate) struct World {
     catalogue: Catalogue,
     host: HostId,
     hosts: BTreeSet<HostId>,
     ports: HostPorts,
+    placed: NodeHosts,
 }
 
 impl World {
@@ -22,6 +23,7 @@ impl World {
             hosts: [host.clone(), HostId::parse("host-2").unwrap()].into(),
             ports: [((host.clone(), 5433), DatabaseId::parse("other").unwrap())].into(),
             host,
+            placed: NodeHosts::new(),
         }
     }
 
@@ -33,7 +35,8 @@ impl World {
     fn context<'a>(&'a self, previous: Option<&'a AcceptedSpec>) -> Context<'a> {
         Context {
             catalogue: &self.catalogue,
-            host: &self.host,
+            host: Some(&self.host),
+            placed: &self.placed,
             known_hosts: Some(&self.hosts),
             drained_hosts: None,
             previous,

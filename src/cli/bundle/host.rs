@@ -77,6 +77,7 @@ fn settings(context: &Context<'_>) -> Value {
         "docker": options.doctor.docker,
         "etcd_client_port": options.doctor.etcd_client_port,
         "etcd_peer_port": options.doctor.etcd_peer_port,
+        "registry": options.doctor.registry,
         "broker": {
             "url": broker.url,
             "listen": broker.listen,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::link::nobody_online;
 use super::super::{Context, Error};
 use super::check::Check;
+use super::hosts;
 use crate::contract::documents::Availability;
 use crate::contract::topics::filters;
 use crate::model::ControllerId;
@@ -43,6 +44,13 @@ pub(super) async fn look(context: &Context<'_>, daemon: Option<bool>) -> Vec<Che
         }
         Err(error) => Check::fail("broker.controller", format!("availability cannot be read: {error}"), ALLOW),
     });
+    match session.read_retained(&filters::hosts(&context.options.fleet), LIMIT).await {
+        Ok(found) => {
+            let parsed = found.iter().filter_map(|(_, payload)| serde_json::from_slice(payload).ok());
+            checks.extend(hosts::judge(&parsed.collect::<Vec<_>>(), context.options.machine.as_ref()));
+        }
+        Err(error) => checks.push(Check::skipped("hosts.images", format!("the hosts' status cannot be read: {error}"))),
+    }
     session.close().await;
     let id = format!("doctor-{:08x}", context.random.next_u64() >> 32);
     match ControllerId::parse(&id) {

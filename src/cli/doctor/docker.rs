@@ -97,13 +97,19 @@ pub(super) enum Found {
     Nowhere(String),
 }
 
-pub(super) async fn look_for_images(docker: &Docker, catalogue: &Catalogue) -> Vec<(String, Found)> {
+/// Looks for the images of the catalogue, here and behind the registry's prefix.
+pub(super) async fn look_for_images(
+    docker: &Docker,
+    catalogue: &Catalogue,
+    registry: Option<&str>,
+) -> Vec<(String, Found)> {
     let names: std::collections::BTreeSet<&String> =
         catalogue.postgres.iter().map(|entry| &entry.image).chain([&catalogue.etcd.image]).collect();
+    let there = |image: &str| format!("{}{image}", registry.unwrap_or_default());
     let looks = names.into_iter().map(|image| async move {
         let found = match docker.image(image).await {
             Ok(Some(_)) => Found::Here,
-            Ok(None) => match within("the registry", REGISTRY_LIMIT, docker.in_a_registry(image)).await {
+            Ok(None) => match within("the registry", REGISTRY_LIMIT, docker.in_a_registry(&there(image))).await {
                 Ok(Ok(())) => Found::InARegistry,
                 Ok(Err(error)) => Found::Nowhere(error.to_string()),
                 Err(late) => Found::Nowhere(late.to_string()),
@@ -123,7 +129,10 @@ pub(super) fn judge_images(images: &[(String, Found)], etcd: &str) -> Vec<Check>
     for (image, found) in images {
         let Found::Nowhere(why) = found else { continue };
         let finding = format!("{image} is neither on this host nor in a registry that it reaches: {why}");
-        let fix = format!("docker pull {image} (or docker load), or take it out of the catalogue");
+        let fix = format!(
+            "docker pull {image} (or docker load), or take it out of the catalogue; where another host of the fleet has it, \
+             pgmoor hands it over"
+        );
         let check = if image == etcd { Check::fail } else { Check::warn };
         checks.push(check("images", finding, fix.as_str()));
     }

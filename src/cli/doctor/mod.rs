@@ -9,6 +9,7 @@ mod clock;
 mod disk;
 mod dns;
 mod docker;
+mod hosts;
 mod ports;
 mod store;
 
@@ -43,6 +44,8 @@ pub struct DoctorSettings {
     pub etcd_client_port: u16,
     /// etcd's port for its other members.
     pub etcd_peer_port: u16,
+    /// What stands before an image's name in the registry.
+    pub registry: Option<String>,
     /// The machine's name.
     pub hostname: String,
 }
@@ -106,10 +109,12 @@ async fn look_at_docker(context: &Context<'_>) -> World {
     let mut checks = docker::judge_engine(&engine, socket);
     let Ok(engine) = engine else { return nothing(checks) };
     checks.extend(docker::judge_swarm(&engine));
+    let registry = context.options.doctor.registry.as_deref();
     match context.catalogue() {
         Ok(catalogue) => {
             let looked =
-                within("the look for images", IMAGES_LIMIT, docker::look_for_images(&docker, &catalogue)).await;
+                within("the look for images", IMAGES_LIMIT, docker::look_for_images(&docker, &catalogue, registry))
+                    .await;
             match looked {
                 Ok(images) => checks.extend(docker::judge_images(&images, &catalogue.etcd.image)),
                 Err(late) => checks.push(Check::skipped("images", late.to_string())),

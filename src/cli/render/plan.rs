@@ -86,6 +86,9 @@ fn reason(step: &PlanStep) -> String {
 /// What is interrupted and for how long, what only shows when it is applied, and what a person may have to say.
 fn remarks(document: &PlanDoc) -> Vec<String> {
     let mut lines: Vec<String> = document.interruptions.iter().map(interruption).collect();
+    let placed =
+        document.placement.iter().flat_map(|placement| placement.hosts.iter().map(|placed| (&placement.node, placed)));
+    lines.extend(placed.map(|(node, placed)| format!("{node} on {}: {}", placed.host, placed.reason)));
     lines.extend(document.notes.iter().map(|note| format!("note: {}: {}", note.pointer, note.message)));
     let Some(digest) = &document.approval.digest else {
         if document.approval.state == ApprovalState::Needed {
@@ -154,6 +157,7 @@ mod tests {
             interruptions: Vec::new(),
             approval: PlanApproval::default(),
             notes: Vec::new(),
+            placement: Vec::new(),
             stages: stages.into_iter().map(|steps| PlanStage { steps }).collect(),
             waiting,
             updated_at: Time::from_s(0),

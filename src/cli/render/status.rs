@@ -156,6 +156,12 @@ pub(in crate::cli) fn details(row: &Row, now: Time, style: Style) -> String {
             text.push_str(&instance_line(instance, style));
         }
     }
+    for placement in &status.placement {
+        text.push_str(&format!("\nhosts chosen for {}:\n", placement.node));
+        for placed in &placement.hosts {
+            text.push_str(&format!("  {}: {}\n", placed.host, plain(&placed.reason)));
+        }
+    }
     text
 }
 

@@ -50,6 +50,9 @@ pub enum EventType {
     /// Another instance is primary now.
     #[serde(rename = "dev.pgmoor.primary.changed")]
     PrimaryChanged,
+    /// pgmoor chose other hosts for a node than before: the message says which, and why.
+    #[serde(rename = "dev.pgmoor.placement.changed")]
+    PlacementChanged,
     /// A step of a plan was done.
     #[serde(rename = "dev.pgmoor.step.finished")]
     StepFinished,
@@ -77,6 +80,9 @@ pub enum EventType {
     /// A deleted database is gone for good: its data, record and history; its id is free.
     #[serde(rename = "dev.pgmoor.database.purged")]
     Purged,
+    /// An image that the database needs on a host arrived there.
+    #[serde(rename = "dev.pgmoor.image.arrived")]
+    ImageArrived,
     /// A replayed spec was ignored, since it is known to be superseded.
     #[serde(rename = "dev.pgmoor.spec.replay-ignored")]
     ReplayIgnored,

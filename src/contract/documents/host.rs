@@ -45,6 +45,9 @@ pub struct HostInventory {
     /// Its name in the network.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hostname: String,
+    /// What its operator says of it, for specs that ask for it (`host_labels` of its configuration).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The address that services on the host are reached at.
     pub address: String,
     /// The version of pgmoor.
@@ -52,7 +55,8 @@ pub struct HostInventory {
     /// The PostgreSQL versions that it can run now: their image is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub postgres_versions: Vec<String>,
-    /// The images of the catalogue, and whether the host has them; empty until Docker has told.
+    /// The images of the catalogue, and others that a spec pins for this host, and whether the host has them; empty until
+    /// Docker has told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageState>,
     /// Docker on the host, when it answers.
@@ -70,17 +74,39 @@ pub struct HostInventory {
     pub trash: BTreeMap<DatabaseId, Trash>,
 }
 
-/// An image of the catalogue.
+/// An image that the host needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ImageState {
     /// What runs in it: `postgres` or `etcd`.
     pub component: String,
-    /// Its version.
+    /// Its version; empty for one that only a spec names.
     pub version: String,
     /// The image.
     pub image: String,
-    /// Whether the host has it. One that is missing is pulled when it is needed, where a registry answers.
+    /// Whether the host has it. One that is missing is pulled, where a registry is configured and answers, or handed over
+    /// by another host that has it.
     pub present: bool,
+    /// Docker's id of it; on another host that has the same image it is the same. None: it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// It is on its way here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrives: Option<ImageArrival>,
+    /// Why it did not get here, when it was tried last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// An image on its way to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ImageArrival {
+    /// The host that hands it over; none: it is pulled from a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<HostId>,
+    /// Bytes that came.
+    pub bytes: u64,
+    /// Of so many, about; 0: not known.
+    pub of_bytes: u64,
 }
 
 /// Docker on a host.

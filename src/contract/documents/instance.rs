@@ -21,6 +21,10 @@ pub struct InstanceState {
     /// Primary or replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// Whether commits of its primary wait for this replica, so that it may take over without losing one. Only where the
+    /// spec asks for synchronous commits; Patroni chooses within ten seconds of a replica's streaming.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synchronous: bool,
     /// Postgres' timeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<u64>,

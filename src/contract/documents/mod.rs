@@ -23,7 +23,7 @@ pub use decision::{DecisionDoc, HeldStep};
 pub use event::{Event, EventData, EventType, SPEC_VERSION};
 pub use health::HealthDoc;
 pub use history::{AcceptedBy, HistoryDoc, PastPlan, PastSpec, PastStep, SpecDiff, Trash};
-pub use host::{DockerState, HostInventory, HostStatus, ImageState};
+pub use host::{DockerState, HostInventory, HostStatus, ImageArrival, ImageState};
 pub use instance::{InstanceState, Role};
 pub use join::{HostAdmission, HostJoin};
 pub use plan::{
@@ -31,8 +31,8 @@ pub use plan::{
     PlanNote, PlanStage, PlanState, PlanStep, PlanWait, Progress, Reason, StepState,
 };
 pub use status::{
-    Condition, ConditionStatus, ConditionType, Connection, ConnectionUser, InstanceSummary, ObservedSpec, State,
-    Status, Verdict, VerdictResult,
+    Condition, ConditionStatus, ConditionType, Connection, ConnectionUser, InstanceSummary, NodePlacement,
+    ObservedSpec, PlacedHost, State, Status, Verdict, VerdictResult,
 };
 pub use time::Time;
 pub use work::{HostAnswer, HostWork};

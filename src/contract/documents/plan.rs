@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{NodePlacement, Time};
 use crate::model::{DatabaseId, Digest};
 
 /// A plan.
@@ -32,6 +32,9 @@ pub struct PlanDoc {
     /// applied at all: a script that ran already with other statements.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<PlanNote>,
+    /// Which hosts pgmoor chose for the nodes whose spec leaves them open, or would choose now, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placement: Vec<NodePlacement>,
     /// The stages: one after another, with a new look at the world between them.
     pub stages: Vec<PlanStage>,
     /// What must come first, when it cannot go on.

@@ -27,6 +27,9 @@ pub struct Status {
     pub conditions: Vec<Condition>,
     /// The instances, in the order of their ids.
     pub instances: Vec<InstanceSummary>,
+    /// Which hosts pgmoor chose for the nodes whose spec leaves them open, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placement: Vec<NodePlacement>,
     /// How to reach it, once it can be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
@@ -162,6 +165,9 @@ pub enum ConditionType {
     NoAutomaticFailover,
     /// The spec names a host that was removed from the fleet: the database goes on without its instances there.
     HostRemoved,
+    /// Hosts that pgmoor chose are to be left, or gone, or too few, and no other can be chosen now: the message says of each
+    /// why. It is tried again all the time.
+    PlacementIncomplete,
     /// A script of the spec ran with other statements than it has now. It runs once, so the new ones are not run.
     ScriptChanged,
 }
@@ -190,11 +196,32 @@ pub struct InstanceSummary {
     /// Primary or replica, when it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// Whether commits of its primary wait for this replica (see `synchronous` of `instances/{instance}/state`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synchronous: bool,
     /// How it is.
     pub health: Health,
     /// For example `17.11`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_version: Option<String>,
+}
+
+/// The hosts that pgmoor chose for a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct NodePlacement {
+    /// The node.
+    pub node: NodeName,
+    /// Its hosts, in the order in which they were chosen.
+    pub hosts: Vec<PlacedHost>,
+}
+
+/// A host that pgmoor chose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlacedHost {
+    /// It.
+    pub host: HostId,
+    /// Why it was chosen, as it stood then, as a clause for people.
+    pub reason: String,
 }
 
 /// How to reach a database; passwords are in the 0600 credentials file on its host.

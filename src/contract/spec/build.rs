@@ -9,7 +9,7 @@ use crate::model::role::RoleFlags;
 use crate::model::spec::{
     Approval, ExtensionSpec, ExtraNetwork, ExtraVolume, NodeSpec, Reconcile, Scripts, SwarmOptions, UserSpec,
 };
-use crate::model::{AcceptedSpec, DatabaseId, Digest, HostId, NodeName};
+use crate::model::{AcceptedSpec, DatabaseId, Digest, NodeName};
 
 /// The accepted spec. The rules have passed, so what cannot be read here is not there.
 pub(super) fn accepted(
@@ -91,8 +91,7 @@ pub(super) fn remembered_node(
     images: &BTreeMap<String, String>,
     context: &Context<'_>,
 ) -> Option<NodeSpec> {
-    let name = node.own.map_or(effective::DEFAULT_NODE, |own| own.name.as_str());
-    node_spec_with(node, images.get(name).cloned().unwrap_or_default(), context)
+    node_spec_with(node, images.get(node.name()).cloned().unwrap_or_default(), context)
 }
 
 fn node_spec(node: &Effective<'_>, context: &Context<'_>) -> Option<NodeSpec> {
@@ -103,16 +102,10 @@ fn node_spec(node: &Effective<'_>, context: &Context<'_>) -> Option<NodeSpec> {
 }
 
 fn node_spec_with(node: &Effective<'_>, image: String, context: &Context<'_>) -> Option<NodeSpec> {
-    let (name, hosts) = match node.own {
-        Some(own) => {
-            let hosts = own.host_ids.iter().filter_map(|host| HostId::parse(host).ok()).collect();
-            (NodeName::parse(&own.name).ok()?, hosts)
-        }
-        None => (NodeName::parse(effective::DEFAULT_NODE).ok()?, vec![context.host.clone()]),
-    };
     Some(NodeSpec {
-        name,
-        hosts,
+        name: NodeName::parse(node.name()).ok()?,
+        hosts: node.hosts(context),
+        placement: node.placement.clone(),
         postgres_version: node.version.value.clone(),
         image,
         port: node.port.value,

@@ -10,7 +10,8 @@ use crate::contract::faults::pointer;
 use crate::contract::wire::{DatabaseNodeSpec, DatabaseSpec, ParameterValue, SwarmOpts, SynchronousReplication};
 use crate::model::catalogue::{PostgresImage, Template, Visibility};
 use crate::model::resource::SynchronousMode;
-use crate::model::spec::{NodeSpec, PortRequest};
+use crate::model::spec::{NodeSpec, PlacementRequest, PortRequest};
+use crate::model::{HostId, NodeName};
 
 /// A value and the JSON pointer to where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub(super) struct At<T> {
 pub(super) struct Effective<'a> {
     /// The node's own entry, when the spec lists nodes.
     pub(super) own: Option<&'a DatabaseNodeSpec>,
+    /// What is asked of its hosts; none: it names them.
+    pub(super) placement: Option<PlacementRequest>,
     /// Its version; the pointer is where the document says it, or would say it.
     pub(super) version: At<String>,
     /// Whether the document itself says the version.
@@ -85,6 +88,7 @@ fn node<'a>(
     let own_lines = |lines: fn(&DatabaseNodeSpec) -> &Vec<String>| own.map(lines).into_iter().flatten();
     Effective {
         own,
+        placement: placement(spec, own),
         image: context.catalogue.postgres(&version.value),
         version,
         version_is_explicit,
@@ -101,6 +105,17 @@ fn node<'a>(
         pg_ident: own_lines(|own| &own.pg_ident_conf).chain(&spec.pg_ident_conf).map(String::as_str).collect(),
         swarm: swarm(spec, own, &place),
     }
+}
+
+fn placement(spec: &DatabaseSpec, own: Option<&DatabaseNodeSpec>) -> Option<PlacementRequest> {
+    if own.is_some_and(|own| !own.host_ids.is_empty()) {
+        return None;
+    }
+    let labels = own.and_then(|own| own.host_labels.as_ref()).or(spec.host_labels.as_ref());
+    Some(PlacementRequest {
+        replicas: own.and_then(|own| own.replicas).or(spec.replicas).unwrap_or(0),
+        labels: labels.map(|labels| labels.0.clone()).unwrap_or_default(),
+    })
 }
 
 fn version(
@@ -126,6 +141,26 @@ fn version(
 pub(super) fn previous_node<'a>(own: Option<&DatabaseNodeSpec>, context: &Context<'a>) -> Option<&'a NodeSpec> {
     let name = own.map_or(DEFAULT_NODE, |own| own.name.as_str());
     context.previous?.nodes.iter().find(|node| node.name.as_str() == name)
+}
+
+impl Effective<'_> {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        self.own.map_or(DEFAULT_NODE, |own| own.name.as_str())
+    }
+
+    /// Its hosts, as far as they are known: those that it names, those that were chosen, or the only one that there is.
+    pub(super) fn hosts(&self, context: &Context<'_>) -> Vec<HostId> {
+        match self.own {
+            Some(own) if self.placement.is_none() => {
+                own.host_ids.iter().filter_map(|host| HostId::parse(host).ok()).collect()
+            }
+            Some(_) | None => {
+                let chosen = NodeName::parse(self.name()).ok().and_then(|name| context.placed.get(&name));
+                chosen.cloned().unwrap_or_else(|| context.host.into_iter().cloned().collect())
+            }
+        }
+    }
 }
 
 /// The node of a database that lists none.

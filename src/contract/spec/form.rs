@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use super::nearest;
 use crate::contract::faults::{Code, Fault, pointer};
-use crate::contract::schema::{self, CPUS, IMAGE, Kind, MEMORY, POSTGRES_VERSION};
+use crate::contract::schema::{self, CPUS, HOST_LABEL, IMAGE, Kind, MEMORY, POSTGRES_VERSION};
 use crate::model::ids::{ID_RULE, LABEL_PATTERN, NODE_NAME_PATTERN};
+use crate::model::labels::HOST_LABEL_VALUE_RULE;
 
 /// The schema of a kind of document, ready to judge.
 pub(in crate::contract) struct Form {
@@ -187,6 +188,7 @@ fn of_pattern(error: &ValidationError<'_>, place: &str, pattern: &str) -> Option
         POSTGRES_VERSION => {
             (Code::InvalidFormat, "a version has a major and a minor part, for example 17.12".to_owned())
         }
+        HOST_LABEL => (Code::InvalidFormat, format!("a label's value has {HOST_LABEL_VALUE_RULE}")),
         IMAGE => (Code::InvalidFormat, "an image is [registry/]name[:tag][@digest]".to_owned()),
         _ => return None,
     };

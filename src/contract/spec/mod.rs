@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use super::faults::{Code, Fault, sorted};
 use super::wire::DatabaseSpec;
-use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Digest, HostId, HostPorts};
+use crate::model::{AcceptedSpec, Catalogue, DatabaseId, Digest, HostId, HostPorts, NodeHosts};
 
 /// The most bytes a spec may have: what hosted brokers let through (AWS IoT Core: 128 KiB).
 pub const SPEC_BYTES_MAX: usize = 128 * 1024;
@@ -40,8 +40,11 @@ pub const DEFAULT_MEMORY_BYTES: u64 = 512 * 1024 * 1024;
 pub struct Context<'a> {
     /// Versions, images, extensions and templates on offer.
     pub catalogue: &'a Catalogue,
-    /// Where a database without `nodes` goes. It is the same whichever host reads the spec.
-    pub host: &'a HostId,
+    /// The only host of the fleet, where every node goes that names none; none: there are several, and hosts are chosen
+    /// when the spec is accepted.
+    pub host: Option<&'a HostId>,
+    /// Where the nodes are now that name no hosts: they stay there, until others are chosen.
+    pub placed: &'a NodeHosts,
     /// All hosts of the fleet; none: they are not known now, so nothing is said of a host that a spec names.
     pub known_hosts: Option<&'a BTreeSet<HostId>>,
     /// Those of them that get no new instances; none: not known either.

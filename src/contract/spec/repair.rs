@@ -90,7 +90,7 @@ fn neutral(name: &str) -> Option<Value> {
 /// What stands for an entry of a list.
 fn neutral_entry(list: &str) -> Value {
     match list {
-        "nodes" => json!({"name": "", "host_ids": []}),
+        "nodes" => json!({"name": ""}),
         "database_users" => json!({"username": ""}),
         _ => json!(""),
     }

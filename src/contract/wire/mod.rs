@@ -5,6 +5,7 @@
 //! in `Debug`; nothing outside `contract` uses these types.
 
 mod backup;
+mod labels;
 mod options;
 mod scalars;
 mod service;
@@ -14,6 +15,7 @@ pub use backup::{
     BackupConfigSpec, BackupKind, BackupRepositorySpec, BackupScheduleSpec, RepositoryType, RestoreConfigSpec,
     RestoreRepositorySpec, RetentionType,
 };
+pub use labels::HostLabelsSpec;
 pub use options::{
     ApprovalMode, ExtraNetworkSpec, ExtraVolumeSpec, OrchestratorOpts, ReconcileMode, ScriptsSpec, SwarmOpts,
     SynchronousReplication,
@@ -25,6 +27,7 @@ pub use user::{DatabaseUserSpec, ExtensionEntry, ExtensionObject};
 pub(super) mod patterns {
     //! The patterns that the schema's faults are told by.
 
+    pub(in crate::contract) use super::labels::VALUE as HOST_LABEL;
     pub(in crate::contract) use super::scalars::{CPUS, IMAGE, MEMORY, POSTGRES_VERSION};
 }
 
@@ -92,10 +95,19 @@ pub struct DatabaseSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = MEMORY))]
     pub memory: Option<String>,
-    /// The nodes; left out: `n1` on the host that reads the spec.
+    /// The nodes; left out: `n1`, on hosts that pgmoor chooses.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 9))]
     pub nodes: Option<Vec<DatabaseNodeSpec>>,
+    /// How many replicas a node has beside its primary, on as many hosts more, for each node that names no `host_ids`:
+    /// pgmoor chooses hosts with the fewest instances, then with the most free memory, keeps them, and says why in
+    /// `status.placement`; left out: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 8))]
+    pub replicas: Option<u8>,
+    /// Labels that a host must have to be chosen, each with this value. Hosts have theirs from their configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_labels: Option<HostLabelsSpec>,
     /// Whether a commit waits for a replica; left out: `off`. Needs a node with more than one host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synchronous: Option<SynchronousReplication>,
@@ -142,9 +154,18 @@ pub struct DatabaseNodeSpec {
     /// `n1`, `n2`, …
     #[schemars(regex(pattern = crate::model::ids::NODE_NAME_PATTERN))]
     pub name: String,
-    /// The hosts of its instances; the first is the initial primary's.
+    /// The hosts of its instances; the first is the initial primary's. Left out: pgmoor chooses them, by `replicas` and
+    /// `host_labels`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1), inner(length(min = 1, max = 36), regex(pattern = ID)))]
     pub host_ids: Vec<String>,
+    /// As in the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 8))]
+    pub replicas: Option<u8>,
+    /// Replaces the database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_labels: Option<HostLabelsSpec>,
     /// As in the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = POSTGRES_VERSION))]

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::domain::Error;
 use crate::model::record::{StoredSpec, Tombstone};
 use crate::model::spec::PortRequest;
-use crate::model::{AcceptedSpec, HostId, InstanceId, Record, Secret};
+use crate::model::{AcceptedSpec, HostId, InstanceId, NodeName, Placement, Record, Secret};
 
 /// Bytes of randomness in a generated password: 192 bits, 32 characters of base64url.
 pub const PASSWORD_BYTES: usize = 24;
@@ -39,7 +39,12 @@ pub struct Accepted<'a> {
     /// The spec of the record's document, read with today's catalogue. A node keeps the image in the record while
     /// both ask for the same one, so a newer catalogue changes no running image; a new version or pin does.
     pub previous: Option<&'a AcceptedSpec>,
+    /// The hosts that were chosen for the nodes that leave them open; `spec` has them too.
+    pub placement: &'a Placements,
 }
+
+/// What was chosen, by node.
+pub type Placements = BTreeMap<NodeName, Placement>;
 
 /// The record with everything chosen that the spec leaves open. The revision grows by one if anything changed.
 ///
@@ -51,6 +56,8 @@ pub fn mint(accepted: Accepted<'_>, record: Record, choose: &mut dyn Choose) -> 
     minted.spec = Some(accepted.stored.clone());
     minted.tombstone = None;
     minted.images = images(accepted, &record);
+    let chosen = accepted.placement.iter().map(|(node, placement)| (node.to_string(), placement.clone()));
+    minted.placement = chosen.collect();
     minted.passwords = passwords(spec, &record, choose);
     // An instance that leaves is remembered by its password until nothing of it is left (`released`).
     let mut etcd_passwords = record.etcd_passwords.clone();

@@ -16,7 +16,7 @@ mod mint;
 mod service;
 
 pub use leave::{leaving, released};
-pub use mint::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, bury, mint};
+pub use mint::{Accepted, Choose, PASSWORD_BYTES, PORT_FIRST, PORT_LAST, Placements, bury, mint};
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -9,7 +9,7 @@ use crate::model::{AcceptedSpec, Record, Secret};
 fn again(spec: &AcceptedSpec, previous: Option<&AcceptedSpec>, record: Record) -> Record {
     // Other randomness than the first time: what is kept is kept, not chosen alike.
     let mut choose = Counting { bytes: 100, ports: 5 };
-    mint(Accepted { spec, stored: &stored(spec), previous }, record, &mut choose).unwrap()
+    mint(Accepted { spec, stored: &stored(spec), previous, placement: &[].into() }, record, &mut choose).unwrap()
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_deleted_database_comes_back_the_same() {
 fn ports_run_out() {
     let spec = full();
     let mut choose = Counting { bytes: 0, ports: 9 };
-    let accepted = Accepted { spec: &spec, stored: &stored(&spec), previous: None };
+    let accepted = Accepted { spec: &spec, stored: &stored(&spec), previous: None, placement: &[].into() };
     let error = mint(accepted, Record::new(spec.id.clone()), &mut choose).unwrap_err();
     assert!(matches!(error, Error::NoPort(_)));
 }

@@ -35,6 +35,8 @@ pub struct CallSeen {
     pub name: &'static str,
     /// What it was about, as errors say it.
     pub act: String,
+    /// The Swarm node of the host that made it.
+    pub node: String,
 }
 
 /// Why an act inside the world did not happen; the call's own words are added at the border.
@@ -122,7 +124,8 @@ pub(super) struct Calls {
     seen: VecDeque<CallSeen>,
     total: u64,
     faults: BTreeMap<String, VecDeque<Fault>>,
-    unreachable: BTreeSet<System>,
+    /// Of a host.
+    unreachable: BTreeSet<(String, System)>,
     /// Calls still answered; none: all.
     left: Option<u64>,
     frozen: bool,
@@ -159,7 +162,7 @@ impl World {
         about: String,
         act: impl FnOnce(&mut State) -> Outcome<T> + Send,
     ) -> Result<T> {
-        let decision = self.state().begin(system, CallSeen { name, act: about.clone() });
+        let decision = self.state().begin(system, CallSeen { name, act: about.clone(), node: self.node.to_string() });
         let (fault, before, after) = match decision {
             Decision::Act { fault, before, after } => (fault, before, after),
             Decision::Cut => {
@@ -193,13 +196,13 @@ impl World {
         self.state().calls.faults.entry(name.to_owned()).or_default().push_back(Fault::LoseAnswer);
     }
 
-    /// Cuts a system off, or lets it answer again. What runs goes on running.
+    /// Cuts a system off from this host's callers, or lets it answer again. What runs goes on running.
     pub fn unreachable(&self, system: System, cut: bool) {
-        let calls = &mut self.state().calls;
+        let (state, key) = (&mut *self.state(), (self.node.to_string(), system));
         if cut {
-            calls.unreachable.insert(system);
+            state.calls.unreachable.insert(key);
         } else {
-            calls.unreachable.remove(&system);
+            state.calls.unreachable.remove(&key);
         }
     }
 
@@ -264,7 +267,7 @@ impl State {
             }
             calls.seen.push_back(call);
         }
-        if calls.unreachable.contains(&system) {
+        if calls.unreachable.iter().any(|(node, cut)| *node == self.here && *cut == system) {
             return Decision::Cut;
         }
         let ruled = fate.mishap.map(|mishap| mishap.fault(about));

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::call::{Outcome, Refusal};
 use crate::drivers::TlsIdentity;
 use crate::drivers::certificates::{certificate_digest, common_name, inspect};
+use crate::model::Secret;
 
 /// Judged pairs of certificate and authority that are remembered, all forgotten when there are more: a world of ten
 /// thousand databases has forty thousand.
@@ -24,11 +25,11 @@ struct Signed {
 /// By the digest of a certificate and an authority: what the one says, if the other signed it.
 type Judged = BTreeMap<[u8; 32], Option<Arc<Signed>>>;
 
-/// A server's certificate and the authority that it trusts, PEM.
+/// A server's certificate and the authority that it trusts, PEM: the texts of the files, which are shared with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ServerIdentity {
-    pub(super) certificate_pem: String,
-    pub(super) ca_pem: String,
+    pub(super) certificate_pem: Secret,
+    pub(super) ca_pem: Secret,
 }
 
 /// What a certificate says, if this authority signed it. The answer follows from the two texts alone, and every call to
@@ -53,23 +54,23 @@ fn signed(certificate: &str, ca: &str) -> Option<Arc<Signed>> {
 
 impl ServerIdentity {
     /// Takes both in, or says that a server with them would not start.
-    pub(super) fn load(certificate_pem: &str, ca_pem: &str) -> Result<Self, String> {
+    pub(super) fn load(certificate_pem: &Secret, ca_pem: &Secret) -> Result<Self, String> {
         for pem in [certificate_pem, ca_pem] {
-            certificate_digest(pem).map_err(|_| "could not load a certificate: no start line".to_owned())?;
+            certificate_digest(pem.expose()).map_err(|_| "could not load a certificate: no start line".to_owned())?;
         }
-        Ok(Self { certificate_pem: certificate_pem.to_owned(), ca_pem: ca_pem.to_owned() })
+        Ok(Self { certificate_pem: certificate_pem.clone(), ca_pem: ca_pem.clone() })
     }
 
     /// The handshake with a client that asks for `name`; gives the client's common name.
     pub(super) fn handshake(&self, name: &str, client: &TlsIdentity) -> Outcome<String> {
         let refuse = |why: &str| Refusal::Unreachable(why.to_owned());
-        let Some(server) = signed(&self.certificate_pem, &client.ca_pem) else {
+        let Some(server) = signed(self.certificate_pem.expose(), &client.ca_pem) else {
             return Err(refuse("invalid peer certificate: UnknownIssuer"));
         };
         if !server.names.contains(name) {
             return Err(refuse("invalid peer certificate: NotValidForName"));
         }
-        let Some(client) = signed(&client.certificate_pem, &self.ca_pem) else {
+        let Some(client) = signed(&client.certificate_pem, self.ca_pem.expose()) else {
             return Err(refuse("received fatal alert: UnknownCA"));
         };
         client.common_name.clone().ok_or_else(|| refuse("received fatal alert: BadCertificate"))

@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::Secret;
 use crate::model::role::RoleFlags;
 
+/// Where the write-ahead log of a new cluster ends.
+const LSN: u64 = 0x0300_0000;
+/// What a change adds to it.
+pub(super) const LSN_OF_CHANGE: u64 = 256;
+
 /// A role.
 #[derive(Debug, Clone)]
 pub(super) struct Role {
@@ -52,10 +57,17 @@ impl Database {
 pub(super) struct Cluster {
     /// What `initialize` in etcd must say.
     pub(super) system_id: String,
+    /// Grows with each new primary.
+    pub(super) timeline: u32,
+    /// Bytes of write-ahead log.
+    pub(super) lsn: u64,
+    /// The instance that was primary last.
+    pub(super) written_by: Option<String>,
     /// `PG_VERSION`: a server of another major version does not start on it.
     pub(super) major: String,
-    pub(super) roles: BTreeMap<String, Role>,
-    pub(super) databases: BTreeMap<String, Database>,
+    /// Boxed, as databases are: a tree of two takes the room of eleven.
+    pub(super) roles: BTreeMap<String, Box<Role>>,
+    pub(super) databases: BTreeMap<String, Box<Database>>,
     /// `postgresql.auto.conf`: what `ALTER SYSTEM` set.
     pub(super) auto_conf: BTreeMap<String, String>,
 }
@@ -63,13 +75,15 @@ pub(super) struct Cluster {
 impl Cluster {
     /// `initdb` and Patroni's bootstrap.
     pub(super) fn new(system_id: String, major: &str, superuser: &str, replication: &str) -> Self {
-        let role = |flags: RoleFlags| Role {
-            flags,
-            member_of: BTreeSet::new(),
-            password: None,
-            managed: false,
-            connection_limit: None,
-            valid_until: None,
+        let role = |flags: RoleFlags| {
+            Box::new(Role {
+                flags,
+                member_of: BTreeSet::new(),
+                password: None,
+                managed: false,
+                connection_limit: None,
+                valid_until: None,
+            })
         };
         let all = RoleFlags {
             superuser: true,
@@ -83,9 +97,12 @@ impl Cluster {
         let streams = RoleFlags { login: true, replication: true, ..RoleFlags::default() };
         Self {
             system_id,
+            timeline: 1,
+            lsn: LSN,
+            written_by: None,
             major: major.to_owned(),
             roles: BTreeMap::from([(superuser.to_owned(), role(all)), (replication.to_owned(), role(streams))]),
-            databases: BTreeMap::from([("postgres".to_owned(), Database::new(superuser))]),
+            databases: BTreeMap::from([("postgres".to_owned(), Box::new(Database::new(superuser)))]),
             auto_conf: BTreeMap::new(),
         }
     }

@@ -1,6 +1,7 @@
 //! What a test does to the world besides calling drivers, and what it asks it.
 
 use super::World;
+use super::cluster::{Cluster, LSN_OF_CHANGE};
 use super::hba;
 use super::instance::Instance;
 use super::shelf::Key;
@@ -20,6 +21,16 @@ impl State {
             super::engine::Process::Postgres(instance) => Some(&**instance),
             super::engine::Process::Plain | super::engine::Process::Etcd { .. } => None,
         })
+    }
+}
+
+impl State {
+    /// The cluster of the primary in a service's container, to be written to; none where none takes writes.
+    fn written_by_hand(&mut self, service: &str) -> Option<&mut Cluster> {
+        let path = self.instance_of(service).filter(|instance| !instance.follows)?.pgdata.clone();
+        let cluster = self.files.cluster_mut(&path)?;
+        cluster.lsn += LSN_OF_CHANGE;
+        Some(cluster)
     }
 }
 
@@ -45,39 +56,51 @@ impl World {
 
     /// A program outside Docker listens on a port, or ceases to.
     pub fn occupy_port(&self, port: u16, occupied: bool) {
-        let ports = &mut self.state().occupied_ports;
+        let state = &mut *self.state();
+        let Ok(machine) = state.machine_mut() else { return };
         if occupied {
-            ports.insert(port);
+            machine.occupied_ports.insert(port);
         } else {
-            ports.remove(&port);
+            machine.occupied_ports.remove(&port);
         }
     }
 
     /// Puts an image on the host.
     pub fn add_image(&self, reference: &str, labels: Labels) {
-        self.state().images.insert(reference.to_owned(), labels);
+        if let Ok(machine) = self.state().machine_mut() {
+            machine.images.insert(reference.to_owned(), labels);
+        }
+    }
+
+    /// The labels of an image that the host has.
+    pub fn image_labels(&self, reference: &str) -> Option<Labels> {
+        self.state().machine().ok()?.images.get(reference).cloned()
     }
 
     /// Takes an image from the host; `docker pull` finds it again if `pullable`.
     pub fn remove_image(&self, reference: &str, pullable: bool) {
         let state = &mut *self.state();
-        if let Some(labels) = state.images.remove(reference).filter(|_| pullable) {
-            state.pullable.insert(reference.to_owned(), labels);
+        let Ok(machine) = state.machine_mut() else { return };
+        if let Some(labels) = machine.images.remove(reference).filter(|_| pullable) {
+            machine.pullable.insert(reference.to_owned(), labels);
         }
     }
 
     /// Makes a directory that somebody else owns, for extra volumes.
     pub fn add_directory(&self, path: &str) {
         // A path below a file cannot be made; the test then finds nothing there.
-        drop(self.state().files.make_directory(path, Permissions { mode: 0o755, uid: 0, gid: 0 }));
+        let state = &mut *self.state();
+        let path = state.at_path(path);
+        drop(state.files.make_directory(&path, Permissions { mode: 0o755, uid: 0, gid: 0 }));
     }
 
     /// Somebody edits a live service by hand. False when there is none of this name.
     pub fn edit_service(&self, name: &str, edit: impl FnOnce(&mut ServiceAttributes)) -> bool {
         let state = &mut *self.state();
         let Some(service) = state.service_named(name) else { return false };
-        let (id, mut attributes) = (service.id.clone(), service.attributes.clone());
+        let (id, mut attributes) = (service.id.clone(), (*service.attributes).clone());
         edit(&mut attributes);
+        state.excuse(name);
         state.update_service(&id, &attributes).is_ok()
     }
 
@@ -90,6 +113,13 @@ impl World {
         true
     }
 
+    /// The labels of a config; none where there is no such one.
+    #[must_use]
+    pub fn labels_of_config(&self, name: &str) -> Option<Labels> {
+        let state = self.state();
+        state.configs.found(&Key::Name(name.to_owned())).next().map(|config| config.labels.clone())
+    }
+
     /// `docker service rm` by hand. False when there is none of this name.
     pub fn remove_service_by_hand(&self, name: &str) -> bool {
         let state = &mut *self.state();
@@ -100,14 +130,14 @@ impl World {
     /// Somebody removes a file of the host. False when there is none.
     pub fn remove_file_by_hand(&self, path: &str) -> bool {
         let state = &mut *self.state();
-        state.files.exists(path) && state.files.remove_file(path).is_ok()
+        let path = state.at_path(path);
+        state.files.exists(&path) && state.files.remove_file(&path).is_ok()
     }
 
     /// A superuser drops a role behind our back. False when it is not there.
     pub fn drop_role_by_hand(&self, service: &str, role: &str) -> bool {
         let state = &mut *self.state();
-        let Some(path) = state.instance_of(service).map(|instance| instance.pgdata.clone()) else { return false };
-        state.files.cluster_mut(&path).is_some_and(|cluster| cluster.roles.remove(role).is_some())
+        state.written_by_hand(service).is_some_and(|cluster| cluster.roles.remove(role).is_some())
     }
 
     /// A superuser sets a parameter by `ALTER SYSTEM`, and has Postgres reload. False when none runs.
@@ -127,8 +157,7 @@ impl World {
     /// A superuser changes what a role may do, and its password, behind our back. False when it is not there.
     pub fn alter_role_by_hand(&self, service: &str, role: &str) -> bool {
         let state = &mut *self.state();
-        let Some(path) = state.instance_of(service).map(|instance| instance.pgdata.clone()) else { return false };
-        let Some(role) = state.files.cluster_mut(&path).and_then(|cluster| cluster.roles.get_mut(role)) else {
+        let Some(role) = state.written_by_hand(service).and_then(|cluster| cluster.roles.get_mut(role)) else {
             return false;
         };
         role.flags.createdb = !role.flags.createdb;
@@ -147,19 +176,14 @@ impl World {
 
     /// The host loses its power and comes back: every container has crashed, and Swarm starts them again.
     pub fn restart_host(&self) {
-        let state = &mut *self.state();
-        let live: Vec<String> = state.containers.values().filter(|c| c.is_live()).map(|c| c.id.clone()).collect();
-        for id in live {
-            state.exit_container(&id, Some("the host went down"));
-        }
+        self.state().fail_containers();
     }
 
     /// Writes a row as a user would. False when the service's Postgres or the database is not there.
     pub fn write_row(&self, service: &str, database: &str, row: &str) -> bool {
         let state = &mut *self.state();
-        let Some(path) = state.instance_of(service).map(|instance| instance.pgdata.clone()) else { return false };
-        let database = state.files.cluster_mut(&path).and_then(|cluster| cluster.databases.get_mut(database));
-        database.map(|database| database.rows.push(row.to_owned())).is_some()
+        let Some(cluster) = state.written_by_hand(service) else { return false };
+        cluster.databases.get_mut(database).map(|database| database.rows.push(row.to_owned())).is_some()
     }
 
     /// The rows of a database, oldest first; empty when it is not there.

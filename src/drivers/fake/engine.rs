@@ -52,6 +52,8 @@ pub(super) struct Container {
     pub(super) labels: Labels,
     pub(super) uid: u32,
     pub(super) life: Life,
+    /// Swarm wants it gone, whether that was told to its host already or not.
+    pub(super) unwanted: bool,
     pub(super) address: Option<IpAddr>,
     pub(super) started_ms: i64,
     pub(super) healthy: bool,
@@ -63,16 +65,30 @@ pub(super) struct Container {
 }
 
 /// The path on the host of a path in the container.
-pub(super) fn host_path(mounts: &BTreeSet<Mount>, inside: &str) -> Result<String, String> {
+pub(super) fn host_path(node: &str, mounts: &BTreeSet<Mount>, inside: &str) -> Result<String, String> {
     let within = mounts.iter().filter(|mount| super::files::is_within(inside, &mount.target));
     let Some(mount) = within.max_by_key(|mount| mount.target.len()) else {
         return Err(format!("{inside}: No such file or directory"));
     };
     let rest = inside.get(mount.target.trim_end_matches('/').len()..).unwrap_or_default();
-    Ok(format!("{}{rest}", mount.source.trim_end_matches('/')))
+    Ok(super::files::on(node, &format!("{}{rest}", mount.source.trim_end_matches('/'))))
 }
 
 impl Container {
+    /// The Swarm node that it is on.
+    pub(super) fn node(&self) -> &str {
+        &self.attributes.swarm_node
+    }
+
+    pub(super) fn is_on(&self, node: &str) -> bool {
+        self.node() == node
+    }
+
+    /// A path on its host of a path in it.
+    pub(super) fn host_path(&self, inside: &str) -> Result<String, String> {
+        host_path(self.node(), &self.attributes.mounts, inside)
+    }
+
     /// Whether it has not exited: running or still stopping.
     pub(super) fn is_live(&self) -> bool {
         self.life != Life::Exited
@@ -102,9 +118,10 @@ impl Container {
 
 impl Kept for Container {
     fn found_by(&self) -> Vec<Key> {
-        let ports = self.attributes.ports.iter().map(|port| Key::Port(port.published));
-        let mounts =
-            self.attributes.mounts.iter().map(|mount| Key::Mount(mount.source.trim_end_matches('/').to_owned()));
+        let node = self.node();
+        let ports = self.attributes.ports.iter().map(|port| Key::Port(node.to_owned(), port.published));
+        let mounts = self.attributes.mounts.iter().map(|mount| mount.source.trim_end_matches('/'));
+        let mounts = mounts.map(|source| Key::Mount(super::files::on(node, source)));
         let address = self.address.map(Key::Address);
         let own = [Key::Name(self.attributes.name.clone()), Key::Service(self.service.clone())];
         own.into_iter().chain(of_labels(&self.labels)).chain(ports).chain(mounts).chain(address).collect()
@@ -132,16 +149,17 @@ impl Kept for Container {
 }
 
 impl State {
-    /// The live container that publishes a port.
-    pub(super) fn publisher(&self, port: u16) -> Option<&Container> {
-        self.containers.found(&Key::Port(port)).find(|container| container.is_live())
+    /// The live container that publishes a port of a host.
+    pub(super) fn publisher(&self, node: &str, port: u16) -> Option<&Container> {
+        self.containers.found(&Key::Port(node.to_owned(), port)).find(|container| container.is_live())
     }
 
     pub(super) fn start_container(&mut self, service: &str, task: &Task) -> String {
         let id = self.new_id("ctr");
         let attributes = Arc::clone(&task.attributes);
         self.check_exclusive(&id, &attributes);
-        let image = self.images.get(&attributes.image);
+        let machine = self.machines.get(&attributes.swarm_node);
+        let image = machine.and_then(|machine| machine.images.get(&attributes.image));
         let uid = image.and_then(|labels| labels.get("org.pgmoor.uid")?.parse().ok()).unwrap_or(UID);
         let mut labels = attributes.container_labels.clone();
         labels.insert("com.docker.swarm.service.id".to_owned(), service.to_owned());
@@ -156,6 +174,7 @@ impl State {
             task: task.id.clone(),
             uid,
             life: Life::Running,
+            unwanted: false,
             address: bridged.then(|| IpAddr::V4(Ipv4Addr::new(172, 17, high, low))),
             started_ms: self.now_ms,
             healthy: false,
@@ -166,14 +185,15 @@ impl State {
             labels,
         };
         self.count("start container", &container.attributes.name);
-        self.emit_container("start", &container.labels);
+        self.emit_container(container.node().to_owned(), "start", &container.labels);
         self.containers.insert(id.clone(), container);
         id
     }
 
     /// What a container wrote: why its program ended, if it did so by itself.
     pub(super) fn log(&self, container: &str) -> Outcome<Vec<String>> {
-        let Some(container) = self.containers.get(container) else { return Err(Refusal::NotFound) };
+        let here = self.containers.get(container).filter(|container| container.is_on(&self.here));
+        let Some(container) = here else { return Err(Refusal::NotFound) };
         let tasks = self.services.get(&container.service).map(|service| service.tasks.as_slice()).unwrap_or_default();
         let error = tasks.iter().find(|task| task.id == container.task).and_then(|task| task.error.as_deref());
         Ok(error.map(|error| format!("FATAL: {error}")).into_iter().collect())
@@ -184,7 +204,7 @@ impl State {
         for mount in attributes.mounts.iter().filter(|mount| mount.exclusive) {
             let mut containers: Vec<String> = self
                 .containers
-                .found(&Key::Mount(mount.source.trim_end_matches('/').to_owned()))
+                .found(&Key::Mount(super::files::on(&attributes.swarm_node, mount.source.trim_end_matches('/'))))
                 .filter(|other| other.is_live())
                 .map(|other| other.id.clone())
                 .collect();
@@ -195,21 +215,26 @@ impl State {
         }
     }
 
-    pub(super) fn emit_container(&mut self, action: &str, labels: &Labels) {
+    fn emit_container(&mut self, node: String, action: &str, labels: &Labels) {
         let mut attributes = labels.clone();
         if let Some(name) = labels.get("com.docker.swarm.service.name").cloned() {
             attributes.insert("name".to_owned(), name);
         }
-        self.emit("container", action, attributes);
+        self.emit_on(Some(node), "container", action, attributes);
     }
 
-    /// Swarm wants a container gone: it acts a moment later, and until then the container goes on serving.
+    /// Swarm wants a container gone: it acts a moment later, once it reaches the host, and until then the container goes on
+    /// serving.
     pub(super) fn order_stop(&mut self, id: &str) {
         let due = self.now_ms + self.options.delays.orchestrate_ms;
+        let managed = self.containers.get(id).is_some_and(|container| self.is_managed(container.node()));
         if let Some(container) = self.containers.get_mut(id)
             && container.is_running()
         {
-            container.stop_due.get_or_insert(due);
+            container.unwanted = true;
+            if managed {
+                container.stop_due.get_or_insert(due);
+            }
         }
     }
 
@@ -238,23 +263,34 @@ impl State {
         }
     }
 
+    /// Everything that runs on the host that is spoken to has crashed.
+    pub(super) fn fail_containers(&mut self) {
+        let here = self.containers.values().filter(|container| container.is_live() && container.is_on(&self.here));
+        let here: Vec<String> = here.map(|container| container.id.clone()).collect();
+        here.iter().for_each(|id| self.exit_container(id, Some("the host went down")));
+    }
+
     /// A container's program has ended: by order, or with these last words.
     pub(super) fn exit_container(&mut self, id: &str, failure: Option<&str>) {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.life = Life::Exited;
         container.boot_due = None;
         let (service, task, labels) = (container.service.clone(), container.task.clone(), container.labels.clone());
-        self.emit_container("die", &labels);
+        let (node, name) = (container.node().to_owned(), container.attributes.name.clone());
+        self.emit_container(node.clone(), "die", &labels);
         let now = self.now_ms;
         match failure {
-            Some(why) => self.end_task(&service, &task, TaskState::Failed, &format!("task: non-zero exit (1): {why}")),
+            Some(why) => {
+                self.excuse(&name);
+                self.end_task(&service, &task, TaskState::Failed, &format!("task: non-zero exit (1): {why}"));
+            }
             None => self.set_task(&service, &task, |task| {
                 (task.state, task.since_ms, task.due) = (TaskState::Shutdown, now, None);
             }),
         }
         if !self.services.contains_key(&service) {
             self.containers.remove(id);
-            self.emit_container("destroy", &labels);
+            self.emit_container(node, "destroy", &labels);
         }
     }
 
@@ -299,14 +335,14 @@ impl State {
             return;
         }
         let (service, task, labels) = (container.service.clone(), container.task.clone(), container.labels.clone());
-        let checked = container.attributes.healthcheck.is_some();
+        let (checked, node) = (container.attributes.healthcheck.is_some(), container.node().to_owned());
         self.set_task(&service, &task, |task| {
             if task.state == TaskState::Starting {
                 (task.state, task.since_ms) = (TaskState::Running, now);
             }
         });
         if checked {
-            self.emit_container("health_status: healthy", &labels);
+            self.emit_container(node, "health_status: healthy", &labels);
         }
     }
 }

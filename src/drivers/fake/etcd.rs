@@ -3,13 +3,14 @@
 //! It answers only while a container with its data directory runs, and the data stays when the container goes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::World;
 use super::call::{Outcome, Refusal, System};
 use super::certificate::ServerIdentity;
-use super::engine::{Process, host_path};
+use super::engine::Process;
 use super::etcd_members::{Members, joins};
 use super::state::State;
 use crate::drivers::Result;
@@ -28,27 +29,55 @@ struct User {
     prefixes: Vec<String>,
 }
 
+/// A key's value, shared with whoever loaded it, and the revision of its last change.
+#[derive(Debug, Clone)]
+struct Kept {
+    value: Arc<[u8]>,
+    mod_revision: i64,
+}
+
 /// What lies in a member's data directory.
 #[derive(Debug, Default)]
 pub(super) struct EtcdData {
     root: Option<Secret>,
     authentication: bool,
     users: BTreeMap<String, User>,
-    keys: BTreeMap<String, KeySeen>,
+    keys: BTreeMap<String, Kept>,
     revision: i64,
     pub(super) members: Members,
     /// Where the cluster's data is, of a member that joined it.
     stands_on: Option<String>,
+    /// Until when keys last that somebody has to renew.
+    leases: BTreeMap<String, i64>,
 }
 
 impl EtcdData {
-    pub(super) fn get(&self, key: &str) -> Option<&KeySeen> {
-        self.keys.get(key)
+    pub(super) fn get(&self, key: &str) -> Option<&Arc<[u8]>> {
+        self.keys.get(key).map(|kept| &kept.value)
+    }
+
+    /// Keys with this beginning.
+    pub(super) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        let keys = self.keys.range(prefix.to_owned()..).map(|(key, _)| key.as_str());
+        keys.take_while(move |key| key.starts_with(prefix))
     }
 
     pub(super) fn put(&mut self, key: &str, value: &[u8]) {
         self.revision += 1;
-        self.keys.insert(key.to_owned(), KeySeen { value: value.to_owned(), mod_revision: self.revision });
+        self.keys.insert(key.to_owned(), Kept { value: Arc::from(value), mod_revision: self.revision });
+    }
+
+    /// Puts a key that lasts until then, or renews it.
+    pub(super) fn put_until(&mut self, key: &str, value: &str, until_ms: i64) {
+        if self.get(key).is_none_or(|has| **has != *value.as_bytes()) {
+            self.put(key, value.as_bytes());
+        }
+        self.leases.insert(key.to_owned(), until_ms);
+    }
+
+    /// Whether a key that was put so lasts still.
+    pub(super) fn lasts(&self, key: &str, now_ms: i64) -> bool {
+        self.leases.get(key).is_some_and(|until_ms| now_ms < *until_ms)
     }
 
     /// Whether this user, with this password, may write below a prefix.
@@ -84,7 +113,7 @@ impl State {
     pub(super) fn boot_etcd(&mut self, id: &str) -> std::result::Result<String, String> {
         let Some(container) = self.containers.get(id) else { return Err("no container".to_owned()) };
         let data_dir = container.attributes.env.get("ETCD_DATA_DIR").map_or("/var/lib/etcd", String::as_str);
-        let data = format!("{}/member", host_path(&container.attributes.mounts, data_dir)?);
+        let data = format!("{}/member", container.host_path(data_dir)?);
         let uid = container.uid;
         self.etcd_identity(id)?;
         let stands_on = if joins(container) { Some(self.cluster_of(container)?) } else { None };
@@ -112,22 +141,28 @@ impl State {
         let (Some(certificate), Some(ca)) = (setting("ETCD_CERT_FILE"), setting("ETCD_TRUSTED_CA_FILE")) else {
             return Ok(None);
         };
-        let mounts = &container.attributes.mounts;
-        let read = |inside: &str| self.files.read_as(&host_path(mounts, inside)?, container.uid);
+        let read = |inside: &str| self.files.read_as(&container.host_path(inside)?, container.uid);
         if let Some(key) = setting("ETCD_KEY_FILE") {
             read(key)?;
         }
         ServerIdentity::load(read(certificate)?, read(ca)?).map(Some)
     }
 
-    /// The data directory of the member that listens on one of these ports, and its container.
-    pub(super) fn etcd_behind(&self, ports: &[u16]) -> Option<(&str, &str)> {
-        ports.iter().find_map(|port| {
-            let container = self.publisher(*port).filter(|container| container.is_running() && container.healthy)?;
+    /// The data directory of the first of these members that answers to somebody on this node, and its container.
+    pub(super) fn etcd_behind(&self, from: &str, members: &[(String, u16)]) -> Option<(&str, &str)> {
+        members.iter().find_map(|(address, port)| {
+            // An address that no host has is one of the host itself, its loopback above all.
+            let node = self.machines.node_at(address).unwrap_or(from);
+            let container =
+                self.publisher(node, *port).filter(|container| container.is_running() && container.healthy)?;
+            if !self.machines.reach(from, node) {
+                return None;
+            }
             match &container.process {
                 Process::Etcd { data } => {
                     let home = self.files.etcd(data)?.stands_on.as_deref().unwrap_or(data);
-                    let serves = self.files.etcd(home)?.members.serves(container);
+                    let members = &self.files.etcd(home)?.members;
+                    let serves = members.serves(container) && self.has_quorum(members, container);
                     serves.then_some((container.id.as_str(), home))
                 }
                 Process::Plain | Process::Postgres(_) => None,
@@ -141,8 +176,9 @@ impl State {
         for endpoint in &target.endpoints {
             let address = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, address)| address);
             let Some((host, port)) = address.rsplit_once(':') else { continue };
-            let Some((id, data)) = port.parse().ok().and_then(|port| self.etcd_behind(&[port])) else { continue };
             let name = host.trim_matches(['[', ']']);
+            let Ok(port) = port.parse() else { continue };
+            let Some((id, data)) = self.etcd_behind(&self.here, &[(name.to_owned(), port)]) else { continue };
             match self.etcd_identity(id).map_err(Refusal::Unreachable)? {
                 None => return Ok((data.to_owned(), String::new())),
                 Some(identity) => match identity.handshake(name, &target.identity) {
@@ -270,7 +306,11 @@ impl Etcd for World {
 
     async fn get(&self, target: &EtcdTarget, key: &str) -> Result<Option<KeySeen>> {
         let about = format!("get {key}");
-        self.call(System::Etcd, "etcd.get", about, |state| Ok(state.etcd_open(target)?.keys.get(key).cloned())).await
+        self.call(System::Etcd, "etcd.get", about, |state| {
+            let seen = |kept: &Kept| KeySeen { value: kept.value.to_vec(), mod_revision: kept.mod_revision };
+            Ok(state.etcd_open(target)?.keys.get(key).map(seen))
+        })
+        .await
     }
 
     async fn keys(&self, target: &EtcdTarget, prefix: &str) -> Result<Vec<String>> {

@@ -1,5 +1,5 @@
 //! The members of the fleet's etcd. The first one founds the cluster; each that joins keeps no data of its own but stands on
-//! that of the founder, so that all give the same answers. What a quorum would forbid is not modelled.
+//! that of the founder, so that all give the same answers. None answers without a majority of those that vote.
 
 use std::collections::BTreeMap;
 
@@ -47,6 +47,10 @@ impl Members {
     /// Whether the member in this container serves clients: one without a vote does not.
     pub(super) fn serves(&self, container: &Container) -> bool {
         self.at(&peer_url(container)).is_none_or(|member| member.votes)
+    }
+
+    fn voters(&self) -> impl Iterator<Item = &str> {
+        self.by_id.values().filter(|member| member.votes).map(|member| member.peer_url.as_str())
     }
 
     pub(super) fn list(&self) -> Vec<MemberSeen> {
@@ -111,13 +115,39 @@ impl State {
             .ok_or_else(|| "error validating peerURLs: member count is unequal".to_owned())
     }
 
+    /// Whether the member in this container reaches a majority of those that vote, itself among them. A member on a node
+    /// that is not in this world is there.
+    pub(super) fn has_quorum(&self, members: &Members, asked: &Container) -> bool {
+        let voters = members.voters().count();
+        if voters <= 1 {
+            return true;
+        }
+        let own = peer_url(asked);
+        let is_it = |env: &BTreeMap<String, String>, url: &str| env.get(PEER_URL).is_some_and(|has| has == url);
+        let runs = |url: &str| {
+            self.containers.values().any(|one| {
+                is_it(&one.attributes.env, url)
+                    && one.is_running()
+                    && one.healthy
+                    && self.machines.reach(asked.node(), one.node())
+            })
+        };
+        let elsewhere = |url: &str| {
+            let services = self.services.values().map(|one| &one.attributes);
+            services.into_iter().any(|one| is_it(&one.env, url) && self.machines.get(&one.swarm_node).is_none())
+        };
+        2 * members.voters().filter(|url| *url == own || runs(url) || elsewhere(url)).count() > voters
+    }
+
     /// A member catches up once it runs; on a node that is not in this world, once it has a service there.
     pub(super) fn has_caught_up(&self, peer_url: &str) -> Outcome<()> {
-        let here = self.options.swarm_node.as_str();
         let is_it = |env: &BTreeMap<String, String>| env.get(PEER_URL).is_some_and(|url| url == peer_url);
         let runs = self.containers.values().any(|one| is_it(&one.attributes.env) && one.is_running() && one.healthy);
-        let elsewhere =
-            || self.services.values().any(|one| is_it(&one.attributes.env) && one.attributes.swarm_node != here);
+        let elsewhere = || {
+            self.services
+                .values()
+                .any(|one| is_it(&one.attributes.env) && self.machines.get(&one.attributes.swarm_node).is_none())
+        };
         if runs || elsewhere() { Ok(()) } else { Err(Refusal::Unreachable(NOT_READY.to_owned())) }
     }
 }

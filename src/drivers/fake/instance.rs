@@ -4,19 +4,20 @@
 //! configuration under the node's `config` key, and looks at that key again every few moments.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::certificate::ServerIdentity;
-use super::cluster::Cluster;
 use super::engine::{Process, host_path};
+use super::in_force::InForce;
+use super::node;
 use super::patroni_file::PatroniFile;
-use super::shelf::Work;
+use super::shelf::{Key, Work};
 use super::state::State;
 use super::{hba, libraries};
 use crate::model::parameters::restart_required;
-use crate::model::service::Mount;
+use crate::model::service::ServiceAttributes;
 
 /// How far an instance is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(super) enum Phase {
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     /// What is in force.
-    pub(super) parameters: BTreeMap<String, String>,
+    pub(super) parameters: InForce,
     /// What waits for a restart.
     pub(super) pending: BTreeSet<String>,
     pub(super) pg_hba: Vec<String>,
@@ -50,20 +51,29 @@ pub(super) struct Server {
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     pub(super) file: PatroniFile,
-    mounts: BTreeSet<Mount>,
-    uid: u32,
-    image: String,
+    /// The Swarm node that it runs on.
+    pub(super) node: String,
+    /// What others of its database are found by.
+    pub(super) found_by: Option<Key>,
+    /// Whether it is no primary.
+    pub(super) follows: bool,
+    /// The primary that it streams from.
+    pub(super) streams_from: Option<String>,
+    /// Others of its node that it knows of.
+    pub(super) others: usize,
+    /// What its container was made from.
+    pub(super) attributes: Arc<ServiceAttributes>,
+    pub(super) uid: u32,
     /// The data directory on the host.
     pub(super) pgdata: String,
     /// What the REST interface shows and trusts.
     pub(super) rest: ServerIdentity,
     pub(super) phase: Phase,
     pub(super) server: Option<Server>,
-    /// The dynamic configuration that was loaded last.
-    dynamic: Value,
-    looked_ms: i64,
-    /// The hash of the text that was looked at last in a round.
-    looked_at: Option<u64>,
+    /// The dynamic configuration that was loaded last, JSON as it stood in etcd and shared with it: read, it would take
+    /// several times the room.
+    pub(super) dynamic: Arc<[u8]>,
+    pub(super) looked_ms: i64,
 }
 
 impl Instance {
@@ -84,10 +94,14 @@ impl Instance {
         }
     }
 
+    fn host_path(&self, inside: &str) -> Result<String, String> {
+        host_path(&self.node, &self.attributes.mounts, inside)
+    }
+
     /// What Patroni writes into `postgresql.conf`.
     pub(super) fn written(&self) -> BTreeMap<String, String> {
-        let empty = Map::new();
-        let dynamic = self.dynamic.pointer("/postgresql/parameters").and_then(Value::as_object).unwrap_or(&empty);
+        let (empty, dynamic) = (Map::new(), self.dynamic());
+        let dynamic = dynamic.pointer("/postgresql/parameters").and_then(Value::as_object).unwrap_or(&empty);
         dynamic
             .iter()
             .chain(&self.file.postgresql.parameters)
@@ -95,11 +109,22 @@ impl Instance {
             .collect()
     }
 
+    /// Whether commits of its primary wait for it.
+    pub(super) fn is_waited_for(&self) -> bool {
+        let off = |mode: &Value| mode.is_null() || *mode == Value::Bool(false);
+        self.follows && self.dynamic().get("synchronous_mode").is_some_and(|mode| !off(mode))
+    }
+
+    fn dynamic(&self) -> Value {
+        serde_json::from_slice(&self.dynamic).unwrap_or(Value::Null)
+    }
+
     fn pg_hba(&self) -> Vec<String> {
         if !self.file.postgresql.pg_hba.is_empty() {
             return self.file.postgresql.pg_hba.clone();
         }
-        let lines = self.dynamic.pointer("/postgresql/pg_hba").and_then(Value::as_array);
+        let dynamic = self.dynamic();
+        let lines = dynamic.pointer("/postgresql/pg_hba").and_then(Value::as_array);
         lines.into_iter().flatten().map(text).collect()
     }
 }
@@ -127,27 +152,30 @@ impl State {
     /// Patroni starts: its file and certificates are there, and it may read them.
     pub(super) fn boot_postgres(&mut self, id: &str) -> Result<Instance, String> {
         let Some(container) = self.containers.get(id) else { return Err("no container".to_owned()) };
-        let mounts = container.attributes.mounts.clone();
-        let (uid, image) = (container.uid, container.attributes.image.clone());
-        let read = |inside: &str| self.files.read_as(&host_path(&mounts, inside)?, uid);
-        let file = PatroniFile::parse(read("/opt/pgmoor/configs/patroni.yml")?)?;
+        let (uid, attributes) = (container.uid, Arc::clone(&container.attributes));
+        let (node, found_by) = (container.node().to_owned(), node::found_by(container));
+        let read = |inside: &str| self.files.read_as(&host_path(&node, &attributes.mounts, inside)?, uid);
+        let file = PatroniFile::parse(read("/opt/pgmoor/configs/patroni.yml")?.expose())?;
         for path in file.files() {
             read(path)?;
         }
         let rest = ServerIdentity::load(read(&file.restapi.certfile)?, read(&file.restapi.cafile)?)?;
-        let pgdata = host_path(&mounts, &file.postgresql.data_dir)?;
+        let pgdata = host_path(&node, &attributes.mounts, &file.postgresql.data_dir)?;
         Ok(Instance {
             file,
-            mounts,
+            node,
+            found_by,
+            follows: true,
+            streams_from: None,
+            others: 0,
+            attributes,
             uid,
-            image,
             pgdata,
             rest,
             phase: Phase::WaitingForEtcd,
             server: None,
-            dynamic: Value::Null,
+            dynamic: Arc::default(),
             looked_ms: i64::MIN,
-            looked_at: None,
         })
     }
 
@@ -203,67 +231,15 @@ impl State {
     }
 
     /// The etcd data that an instance may use.
-    fn etcd_of(&self, instance: &Instance) -> Option<String> {
-        let (_, path) = self.etcd_behind(&instance.file.etcd_ports())?;
+    pub(super) fn etcd_of(&self, instance: &Instance) -> Option<String> {
+        let (_, path) = self.etcd_behind(&instance.node, &instance.file.etcd_members())?;
         let Instance { file, .. } = instance;
         let data = self.files.etcd(path)?;
         data.lets(&file.etcd3.username, &file.etcd3.password, &file.prefix()).then(|| path.to_owned())
     }
 
-    fn etcd_value(&self, path: &str, key: &str) -> Option<String> {
-        let seen = self.files.etcd(path)?.get(key)?;
-        Some(String::from_utf8_lossy(&seen.value).into_owned())
-    }
-
-    fn find_cluster(&mut self, instance: &mut Instance) -> Result<(), String> {
-        let Some(path) = self.etcd_of(instance) else { return Ok(()) };
-        let prefix = instance.file.prefix();
-        let Some(config) = self.etcd_value(&path, &format!("{prefix}config")) else {
-            return Err("no dynamic configuration in etcd, and none in patroni.yml to start with".to_owned());
-        };
-        instance.dynamic = serde_json::from_str(&config).map_err(|error| format!("{prefix}config: {error}"))?;
-        instance.looked_at = None;
-        instance.looked_ms = self.now_ms;
-        let initialized = self.etcd_value(&path, &format!("{prefix}initialize"));
-        match (self.files.cluster(&instance.pgdata), initialized) {
-            (Some(cluster), Some(id)) if cluster.system_id != id => {
-                Err(format!("system ID mismatch, node belongs to a different cluster: {} != {id}", cluster.system_id))
-            }
-            (Some(_), _) => {
-                self.start_postgres(instance);
-                Ok(())
-            }
-            // A lone instance whose cluster exists elsewhere waits for a primary that never comes.
-            (None, Some(_)) => Err("waiting for leader to bootstrap".to_owned()),
-            (None, None) => {
-                let above = instance.pgdata.rsplit_once('/').map_or("/", |(above, _)| above);
-                match self.files.directory(above) {
-                    Ok(Some(seen)) if seen.uid == instance.uid && seen.mode & 0o700 == 0o700 => {
-                        instance.phase = Phase::InitDb(self.now_ms + self.options.delays.initdb_ms);
-                        Ok(())
-                    }
-                    Ok(_) | Err(_) => Err(format!("could not create directory {}: Permission denied", instance.pgdata)),
-                }
-            }
-        }
-    }
-
-    fn init_db(&mut self, instance: &mut Instance) -> Result<(), String> {
-        let Some(path) = self.etcd_of(instance) else {
-            return Err("etcd went away while the cluster was being made".to_owned());
-        };
-        let system_id = self.new_id("7");
-        let version = self.postgres_version(&instance.image);
-        let major = version.split('.').next().unwrap_or_default();
-        let roles = &instance.file.postgresql.authentication;
-        let cluster = Cluster::new(system_id.clone(), major, &roles.superuser.username, &roles.replication.username);
-        self.files.put_cluster(&instance.pgdata, instance.uid, cluster);
-        if let Some(data) = self.files.etcd_mut(&path) {
-            data.put(&format!("{}initialize", instance.file.prefix()), system_id.as_bytes());
-        }
-        self.count("initdb", &instance.file.name);
-        self.start_postgres(instance);
-        Ok(())
+    pub(super) fn etcd_value(&self, path: &str, key: &str) -> Option<Arc<[u8]>> {
+        self.files.etcd(path)?.get(key).cloned()
     }
 
     /// Starts Postgres, or says in the phase why it does not start.
@@ -272,6 +248,9 @@ impl State {
             Ok(server) => {
                 instance.phase = Phase::Started;
                 instance.server = Some(server);
+                if let Some(etcd) = self.etcd_of(instance) {
+                    self.stand(instance, &etcd);
+                }
                 self.count("start postgres", &instance.file.name);
             }
             Err(why) => {
@@ -283,14 +262,14 @@ impl State {
 
     fn try_start(&self, instance: &Instance) -> Result<Server, String> {
         let parameters = self.parameters(instance);
-        let version = self.postgres_version(&instance.image);
+        let version = self.postgres_version(&instance.attributes.image);
         let cluster = self.files.cluster(&instance.pgdata).ok_or("the data directory is gone")?;
         if version.split('.').next() != Some(cluster.major.as_str()) {
             return Err(format!("database files are incompatible with server: {} and {version}", cluster.major));
         }
         let libraries = parameters.get("shared_preload_libraries").map_or("", String::as_str);
         for library in libraries.split(',').map(str::trim).filter(|library| !library.is_empty()) {
-            if !self.has_library(&instance.image, library) {
+            if !self.has_library(&instance.attributes.image, library) {
                 return Err(format!("could not access file \"{library}\": No such file or directory"));
             }
         }
@@ -300,7 +279,7 @@ impl State {
         }
         Ok(Server {
             identity: self.postgres_identity(instance, &parameters)?,
-            parameters,
+            parameters: InForce::packed(&parameters),
             pending: BTreeSet::new(),
             pg_hba,
             errors: Vec::new(),
@@ -332,7 +311,7 @@ impl State {
     ) -> Result<ServerIdentity, String> {
         let read = |name: &str| match parameters.get(name) {
             None => Err(format!("{name} is not set")),
-            Some(path) => self.files.read_as(&host_path(&instance.mounts, path)?, instance.uid),
+            Some(path) => self.files.read_as(&instance.host_path(path)?, instance.uid),
         };
         if parameters.get("ssl").map(String::as_str) != Some("on") {
             return Ok(instance.rest.clone());
@@ -347,35 +326,36 @@ impl State {
             return false;
         }
         instance.looked_ms = self.now_ms;
-        let Some(path) = self.etcd_of(instance) else { return false };
+        let Some(path) = self.etcd_of(instance) else {
+            self.stand_without_etcd(instance);
+            return false;
+        };
         let prefix = instance.file.prefix();
         let name = instance.file.name.clone();
         let system_id = self.files.cluster(&instance.pgdata).map(|cluster| cluster.system_id.clone());
         if let Some(data) = self.files.etcd_mut(&path) {
             let member = format!("{prefix}members/{name}");
-            let kept = [("initialize", system_id.unwrap_or_default()), ("leader", name)];
-            for (key, value) in kept
-                .map(|(key, value)| (format!("{prefix}{key}"), value))
-                .into_iter()
-                .chain([(member, "{}".to_owned())])
-            {
+            let kept = [(format!("{prefix}initialize"), system_id.unwrap_or_default()), (member, "{}".to_owned())];
+            for (key, value) in kept {
                 if data.get(&key).is_none() {
                     data.put(&key, value.as_bytes());
                 }
             }
         }
+        if instance.server.is_some() {
+            self.stand(instance, &path);
+        }
         let Some(config) = self.etcd_value(&path, &format!("{prefix}config")) else { return true };
         // A round in which nothing changed, as nearly all are, reads nothing.
-        let mut hasher = DefaultHasher::new();
-        config.hash(&mut hasher);
-        if instance.looked_at.replace(hasher.finish()) == Some(hasher.finish()) {
+        if config == instance.dynamic {
             return true;
         }
-        if let Ok(dynamic) = serde_json::from_str::<Value>(&config)
-            && dynamic != instance.dynamic
-        {
-            instance.dynamic = dynamic;
-            self.take_config_in(instance);
+        if let Ok(dynamic) = serde_json::from_slice::<Value>(&config) {
+            let is_news = dynamic != instance.dynamic();
+            instance.dynamic = config;
+            if is_news {
+                self.take_config_in(instance);
+            }
         }
         true
     }
@@ -384,14 +364,15 @@ impl State {
     pub(super) fn patch_config(&mut self, instance: &mut Instance, patch: &Value) -> bool {
         let Some(path) = self.etcd_of(instance) else { return false };
         let key = format!("{}config", instance.file.prefix());
-        let live = self.etcd_value(&path, &key).and_then(|text| serde_json::from_str(&text).ok());
+        let live = self.etcd_value(&path, &key).and_then(|text| serde_json::from_slice(&text).ok());
         let mut config: Value = live.unwrap_or_else(|| Value::Object(Map::new()));
         merge(&mut config, patch);
+        let is_news = config != instance.dynamic();
         if let Some(data) = self.files.etcd_mut(&path) {
             data.put(&key, config.to_string().as_bytes());
+            instance.dynamic = data.get(&key).cloned().unwrap_or_default();
         }
-        if config != instance.dynamic {
-            (instance.dynamic, instance.looked_at) = (config, None);
+        if is_news {
             self.take_config_in(instance);
         }
         true
@@ -411,21 +392,23 @@ impl State {
         let identity = self.postgres_identity(instance, &wanted);
         self.count("reload postgres", &instance.file.name);
         let Some(server) = instance.server.as_mut() else { return };
-        let names: BTreeSet<String> = server.parameters.keys().chain(wanted.keys()).cloned().collect();
+        let mut in_force = server.parameters.all();
+        let names: BTreeSet<String> = in_force.keys().chain(wanted.keys()).cloned().collect();
         for name in names {
             let value = wanted.get(&name);
             if restart_required(&name) {
-                if server.parameters.get(&name) == value {
+                if in_force.get(&name) == value {
                     server.pending.remove(&name);
                 } else {
                     server.pending.insert(name);
                 }
             } else if let Some(value) = value {
-                server.parameters.insert(name, value.clone());
+                in_force.insert(name, value.clone());
             } else {
-                server.parameters.remove(&name);
+                in_force.remove(&name);
             }
         }
+        server.parameters = InForce::packed(&in_force);
         // Postgres keeps the lines it has when it cannot load the new ones.
         server.errors = hba::errors(&pg_hba).into_iter().map(|why| format!("pg_hba.conf: {why}")).collect();
         if server.errors.is_empty() {
@@ -439,8 +422,8 @@ impl State {
 
     /// `POST /reload`: Patroni reads its file and certificates again.
     pub(super) fn reload_patroni(&mut self, instance: &mut Instance) -> Result<(), String> {
-        let read = |inside: &str| self.files.read_as(&host_path(&instance.mounts, inside)?, instance.uid);
-        let file = PatroniFile::parse(read("/opt/pgmoor/configs/patroni.yml")?)?;
+        let read = |inside: &str| self.files.read_as(&instance.host_path(inside)?, instance.uid);
+        let file = PatroniFile::parse(read("/opt/pgmoor/configs/patroni.yml")?.expose())?;
         let rest = ServerIdentity::load(read(&file.restapi.certfile)?, read(&file.restapi.cafile)?)?;
         (instance.file, instance.rest) = (file, rest);
         self.take_config_in(instance);

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
 use super::cluster::Cluster;
+use super::engine::{Container, Process};
+use super::files::own;
+use super::shelf::Key;
 use super::state::State;
 
 /// All that lasts in a world.
@@ -15,9 +18,9 @@ pub struct Look {
     pub networks: BTreeSet<String>,
     /// Names of the configs: the records' revisions.
     pub configs: BTreeSet<String>,
-    /// Postgres data directories, by path.
+    /// Postgres data directories of all hosts, by path.
     pub clusters: BTreeMap<String, ClusterLook>,
-    /// Paths of all files below the data directory.
+    /// Paths of all files below this host's data directory.
     pub files: BTreeSet<String>,
 }
 
@@ -26,12 +29,29 @@ pub struct Look {
 pub struct ServiceLook {
     /// Swarm's object id.
     pub id: String,
+    /// The Swarm node that it is placed on.
+    pub node: String,
+    /// How its instance stands.
+    pub role: RoleLook,
     /// Ids of its containers that have not exited.
     pub containers: Vec<String>,
     /// Host paths that it mounts for itself alone.
     pub exclusive: Vec<String>,
     /// Ports that it publishes.
     pub ports: Vec<u16>,
+}
+
+/// How an instance stands in its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleLook {
+    /// It does not serve, or it is no instance.
+    None,
+    /// It takes writes.
+    Primary,
+    /// It follows, and streams from nobody.
+    Follows,
+    /// It streams from its primary.
+    Streams,
 }
 
 /// A Postgres data directory.
@@ -62,12 +82,16 @@ impl World {
     pub fn look(&self) -> Look {
         let state = self.state();
         let services = state.services.values().map(|service| {
-            let live = state.containers.values().filter(|c| c.is_live() && c.service == service.id);
+            let live = state.containers.found(&Key::Service(service.id.clone())).filter(|c| c.is_live());
+            let live: Vec<&Container> = live.collect();
             let attributes = &service.attributes;
+            let role = live.first().map(|container| role_of(container, state.now_ms));
             let exclusive = attributes.mounts.iter().filter(|mount| mount.exclusive);
             let look = ServiceLook {
                 id: service.id.clone(),
-                containers: live.map(|container| container.id.clone()).collect(),
+                node: attributes.swarm_node.clone(),
+                role: role.unwrap_or(RoleLook::None),
+                containers: live.iter().map(|container| container.id.clone()).collect(),
                 exclusive: exclusive.map(|mount| mount.source.clone()).collect(),
                 ports: attributes.ports.iter().map(|port| port.published).collect(),
             };
@@ -77,9 +101,20 @@ impl World {
             services: services.collect(),
             networks: ours(&state),
             configs: state.configs.values().map(|config| config.name.clone()).collect(),
-            clusters: state.files.clusters().map(|(path, cluster)| (path.to_owned(), look_at(cluster))).collect(),
-            files: state.files.below(&state.options.data_dir).map(str::to_owned).collect(),
+            clusters: state.files.clusters().map(|(path, cluster)| (own(path).to_owned(), look_at(cluster))).collect(),
+            files: state
+                .files
+                .below(&state.at_path(&state.options.data_dir))
+                .map(|path| own(path).to_owned())
+                .collect(),
         }
+    }
+}
+
+fn role_of(container: &Container, now_ms: i64) -> RoleLook {
+    match &container.process {
+        Process::Postgres(instance) if container.is_running() => instance.role(now_ms),
+        Process::Postgres(_) | Process::Plain | Process::Etcd { .. } => RoleLook::None,
     }
 }
 

@@ -8,6 +8,7 @@
 //! happens at the next look); data lives with its directory, so it survives a new container and moves to the trash;
 //! whoever breaks a rule of the design is written down in [`World::violations`].
 
+mod bootstrap;
 mod call;
 mod certificate;
 mod cluster;
@@ -18,10 +19,15 @@ mod etcd_members;
 mod files;
 mod hba;
 mod host;
+mod images;
+mod in_force;
 mod instance;
+mod interrupted;
 mod libraries;
 mod look;
+mod machine;
 mod network;
+mod node;
 mod options;
 mod patroni;
 mod patroni_file;
@@ -38,7 +44,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use call::{CallSeen, Fate, Fates, Mishap, System};
-pub use look::{ClusterLook, DatabaseLook, Look, ServiceLook};
+pub use look::{ClusterLook, DatabaseLook, Look, RoleLook, ServiceLook};
 pub use options::{Delays, Options};
 pub use violation::Violation;
 
@@ -46,19 +52,21 @@ use self::state::State;
 use super::Drivers;
 use crate::runtime::clock::SharedClock;
 
-/// The world. Clones are the same world.
+/// The world, as one of its hosts sees it. Clones are the same.
 #[derive(Clone)]
 pub struct World {
     state: Arc<Mutex<State>>,
     clock: SharedClock,
+    /// The Swarm node of the host that this one speaks to.
+    node: Arc<str>,
 }
 
 impl World {
     /// A host with Docker in a Swarm of one node, the catalogue's images, and nothing else.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let clock = Arc::clone(&options.clock);
-        Self { state: Arc::new(Mutex::new(State::new(options))), clock }
+        let (clock, node) = (Arc::clone(&options.clock), options.swarm_node.as_str().into());
+        Self { state: Arc::new(Mutex::new(State::new(options))), clock, node }
     }
 
     /// Drivers that act on this world.
@@ -78,6 +86,9 @@ impl World {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.settle(self.clock.now_ms());
+        if *state.here != *self.node {
+            state.here = self.node.to_string();
+        }
         state
     }
 }

@@ -25,7 +25,9 @@ impl State {
         let refused = || Refusal::Unreachable("connection refused".to_owned());
         let container = here.ok_or_else(|| Refusal::Unreachable("no route to host".to_owned()))?;
         match &container.process {
-            Process::Postgres(instance) if container.is_running() => Ok((&container.id, instance)),
+            Process::Postgres(instance) if container.is_running() && container.is_on(&self.here) => {
+                Ok((&container.id, instance))
+            }
             Process::Postgres(_) | Process::Plain | Process::Etcd { .. } => Err(refused()),
         }
     }
@@ -44,7 +46,8 @@ impl State {
         let ready = instance.server.as_ref().is_some_and(|server| server.ready_ms <= self.now_ms);
         let (state, role) = match (&instance.phase, ready) {
             (Phase::WaitingForEtcd | Phase::InitDb(_), _) => ("initializing new cluster", "uninitialized"),
-            (Phase::Started, true) => ("running", "primary"),
+            (Phase::Started, true) if !instance.follows => ("running", "primary"),
+            (Phase::Started, true) => ("running", "replica"),
             (Phase::Started, false) => ("starting", "replica"),
             (Phase::StartFailed(_), _) => ("start failed", "replica"),
         };
@@ -53,16 +56,19 @@ impl State {
             let (major, minor) = version.split_once('.')?;
             Some(major.parse::<u32>().ok()? * 10_000 + minor.parse::<u32>().ok()?)
         });
+        let data = self.files.cluster(&instance.pgdata);
         Ok(PatroniSeen {
             state: state.to_owned(),
             role: role.to_owned(),
+            synchronous: ready && instance.is_waited_for(),
             pending_restart: instance.server.as_ref().is_some_and(|server| !server.pending.is_empty()),
-            timeline: ready.then_some(1),
+            timeline: data.filter(|_| ready).map(|data| data.timeline),
             server_version: number.filter(|_| ready),
             patroni_version: Some(VERSION.to_owned()),
-            lsn: ready.then_some(0x0300_0000),
+            lsn: data.filter(|_| ready).map(|data| data.lsn),
             paused: false,
-            certificate: certificate_digest(&instance.rest.certificate_pem).unwrap_or_else(|_| Digest::of_bytes(b"")),
+            certificate: certificate_digest(instance.rest.certificate_pem.expose())
+                .unwrap_or_else(|_| Digest::of_bytes(b"")),
         })
     }
 
@@ -71,6 +77,7 @@ impl State {
             return Err(Refusal::failed("503: the cluster is being made"));
         }
         self.count("restart postgres", &instance.file.name);
+        self.interrupt(&format!("postgres-{}", instance.file.name));
         self.start_postgres(instance);
         match &instance.phase {
             Phase::StartFailed(why) => Err(Refusal::failed(format!("restart failed: {why}"))),
@@ -115,9 +122,8 @@ impl Patroni for World {
     async fn switchover(&self, at: &Endpoint, primary: &str, candidate: &str) -> Result<()> {
         let about = format!("switch over from {primary} to {candidate}");
         self.call(System::Patroni, "patroni.switchover", about, |state| {
-            state.rest_at(at)?;
-            // Each instance of this world is alone in its node; the words are Patroni's.
-            Err(Refusal::failed("412: switchover is not possible: cluster does not have members except leader"))
+            let (id, _) = state.rest_at(at)?;
+            state.switch_over(&id, primary, candidate)
         })
         .await
     }

@@ -78,14 +78,18 @@ impl PatroniFile {
         format!("/{}/{}/", self.namespace.trim_matches('/'), self.scope)
     }
 
-    /// The ports of the etcd members.
-    pub(super) fn etcd_ports(&self) -> Vec<u16> {
+    /// Address and port of each etcd member.
+    pub(super) fn etcd_members(&self) -> Vec<(String, u16)> {
         let texts: Vec<&str> = match &self.etcd3.hosts {
             Value::String(list) => list.split(',').collect(),
             Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
         };
-        texts.iter().filter_map(|text| text.trim().rsplit_once(':')?.1.parse().ok()).collect()
+        let read = |text: &&str| {
+            let (address, port) = text.trim().rsplit_once(':')?;
+            Some((address.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+        };
+        texts.iter().filter_map(read).collect()
     }
 
     /// Every file that Patroni itself opens at its start.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::World;
 use super::call::{Outcome, Refusal, System};
-use super::cluster::{Cluster, Database, Extension, Role};
+use super::cluster::{Cluster, Database, Extension, LSN_OF_CHANGE, Role};
 use super::hba;
 use super::instance::{Instance, Server};
 use super::state::State;
@@ -57,8 +57,17 @@ impl State {
         self.files.cluster_mut(&path).ok_or_else(|| Refusal::Unreachable("terminating connection".to_owned()))
     }
 
+    /// Refuses a change where no primary is, as Postgres does; what is let through is in the write-ahead log.
+    fn written(&mut self, at: &Endpoint) -> Outcome<()> {
+        if self.connect(at, "postgres")?.0.follows {
+            return Err(Refusal::failed("cannot execute this in a read-only transaction"));
+        }
+        self.cluster_at(at, "postgres")?.lsn += LSN_OF_CHANGE;
+        Ok(())
+    }
+
     fn database_at(&mut self, at: &Endpoint, database: &str) -> Outcome<&mut Database> {
-        self.cluster_at(at, database)?.databases.get_mut(database).ok_or(Refusal::NotFound)
+        self.cluster_at(at, database)?.databases.get_mut(database).map(Box::as_mut).ok_or(Refusal::NotFound)
     }
 
     fn server_seen(&self, at: &Endpoint) -> Outcome<ServerSeen> {
@@ -67,11 +76,12 @@ impl State {
         let (instance, server) = self.connect(at, "postgres")?;
         let none = BTreeMap::new();
         let auto_conf = self.files.cluster(&instance.pgdata).map_or(&none, |cluster| &cluster.auto_conf);
-        let written = instance.written();
+        // Mostly there is nothing to compare with it.
+        let written = if auto_conf.is_empty() { BTreeMap::new() } else { instance.written() };
         Ok(ServerSeen {
-            config: server.parameters.get("pgmoor.config").cloned(),
-            in_recovery: false,
-            streaming: BTreeMap::new(),
+            config: server.parameters.get("pgmoor.config").map(str::to_owned),
+            in_recovery: instance.follows,
+            streaming: self.streaming(instance),
             pending_restart: server.pending.iter().filter(|name| !auto_conf.contains_key(*name)).cloned().collect(),
             alter_system: auto_conf.keys().filter(|name| written.contains_key(*name)).cloned().collect(),
             started_ms: server.started_ms,
@@ -89,6 +99,7 @@ impl State {
     }
 
     fn put_role(&mut self, at: &Endpoint, role: &RoleAttributes, password: Option<&Secret>) -> Outcome<()> {
+        self.written(at)?;
         if let Some(password) = password {
             self.watch.secret(password.expose());
         }
@@ -105,12 +116,13 @@ impl State {
             connection_limit: role.connection_limit,
             valid_until: role.valid_until.clone(),
         };
-        cluster.roles.insert(role.name.clone(), made);
+        cluster.roles.insert(role.name.clone(), Box::new(made));
         self.count("put role", &role.name);
         Ok(())
     }
 
     fn drop_role(&mut self, at: &Endpoint, name: &str, heir: &str) -> Outcome<()> {
+        self.written(at)?;
         let cluster = self.cluster_at(at, "postgres")?;
         if !cluster.roles.contains_key(name) {
             return Ok(());
@@ -130,11 +142,12 @@ impl State {
     }
 
     fn put_database(&mut self, at: &Endpoint, name: &str, owner: &str) -> Outcome<()> {
+        self.written(at)?;
         let cluster = self.cluster_at(at, "postgres")?;
         if !cluster.roles.contains_key(owner) {
             return Err(Refusal::failed(format!("role \"{owner}\" does not exist")));
         }
-        let database = cluster.databases.entry(name.to_owned()).or_insert_with(|| Database::new(owner));
+        let database = cluster.databases.entry(name.to_owned()).or_insert_with(|| Box::new(Database::new(owner)));
         owner.clone_into(&mut database.owner);
         Ok(())
     }
@@ -146,6 +159,7 @@ impl State {
         name: &str,
         (version, schema): (Option<&str>, Option<&str>),
     ) -> Outcome<()> {
+        self.written(at)?;
         let (id, _) = self.instance_at(at)?;
         let image = self.containers.get(id).map(|container| container.attributes.image.clone()).unwrap_or_default();
         let postgres = self.postgres_version(&image);
@@ -154,7 +168,7 @@ impl State {
             return Err(Refusal::failed(format!("extension \"{name}\" is not available")));
         };
         let (_, server) = self.connect(at, database)?;
-        let loaded = server.parameters.get("shared_preload_libraries").cloned().unwrap_or_default();
+        let loaded = server.parameters.get("shared_preload_libraries").unwrap_or_default().to_owned();
         if let Some(library) = info.preload.filter(|library| matches!(library.as_str(), "pgaudit" | "pglogical"))
             && !loaded.split(',').any(|word| word.trim() == library)
         {
@@ -176,6 +190,7 @@ impl State {
     }
 
     fn run_script(&mut self, at: &Endpoint, database: &str, name: &str, statements: &[String]) -> Outcome<()> {
+        self.written(at)?;
         let seen = self.database_at(at, database)?;
         if seen.scripts.contains_key(name) {
             return Ok(());
@@ -280,6 +295,7 @@ impl Postgres for World {
     async fn drop_extension(&self, at: &Endpoint, database: &str, name: &str) -> Result<()> {
         let about = format!("drop extension {name} of {database} on {}", at.server_name);
         self.call(System::Postgres, "postgres.drop_extension", about, |state| {
+            state.written(at)?;
             state.database_at(at, database)?.extensions.remove(name);
             Ok(())
         })

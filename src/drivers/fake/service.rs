@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::call::{Outcome, Refusal};
 use super::shelf::{Kept, Key, Work, of_labels};
 use super::state::State;
-use crate::drivers::swarm::{Labels, TaskSeen, UpdateSeen};
+use crate::drivers::swarm::{Labels, ServiceSeen, TaskSeen, UpdateSeen};
 use crate::model::service::ServiceAttributes;
 
 /// Tasks that Swarm remembers for a service (its default).
@@ -70,7 +70,8 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) id: String,
-    pub(super) attributes: ServiceAttributes,
+    /// Shared with the tasks that were made from them.
+    pub(super) attributes: Arc<ServiceAttributes>,
     /// Oldest first.
     pub(super) tasks: Vec<Task>,
     /// Whether it was ever updated.
@@ -78,8 +79,12 @@ pub(super) struct Service {
 }
 
 impl Service {
+    pub(super) fn seen(&self) -> ServiceSeen {
+        ServiceSeen { id: self.id.clone(), attributes: (*self.attributes).clone(), update: self.update() }
+    }
+
     /// How the last update goes: it is done once the newest task runs.
-    pub(super) fn update(&self) -> Option<UpdateSeen> {
+    fn update(&self) -> Option<UpdateSeen> {
         let runs = self.tasks.last().is_some_and(|task| task.wanted && task.state == TaskState::Running);
         self.updated.then_some(if runs { UpdateSeen::Completed } else { UpdateSeen::Updating })
     }
@@ -149,7 +154,7 @@ impl State {
         note(self, attributes);
         self.services.insert(
             id.clone(),
-            Service { id: id.clone(), attributes: attributes.clone(), tasks: Vec::new(), updated: false },
+            Service { id: id.clone(), attributes: Arc::new(attributes.clone()), tasks: Vec::new(), updated: false },
         );
         self.count("create service", &attributes.name);
         self.emit_service("create", attributes);
@@ -157,9 +162,10 @@ impl State {
         Ok(id)
     }
 
-    pub(super) fn update_service(&mut self, id: &str, attributes: &ServiceAttributes) -> Outcome<()> {
+    /// Whether its container is replaced, or ends.
+    pub(super) fn update_service(&mut self, id: &str, attributes: &ServiceAttributes) -> Outcome<bool> {
         self.check_service(attributes)?;
-        let Some(before) = self.services.get(id).map(|service| service.attributes.clone()) else {
+        let Some(before) = self.services.get(id).map(|service| Arc::clone(&service.attributes)) else {
             return Err(Refusal::NotFound);
         };
         if before.name != attributes.name {
@@ -169,7 +175,7 @@ impl State {
         note(self, attributes);
         let replaces = task_part(&before) != task_part(attributes);
         self.services.replace(id, |service| {
-            service.attributes = attributes.clone();
+            service.attributes = Arc::new(attributes.clone());
             service.updated = true;
         });
         if replaces || attributes.replicas == 0 {
@@ -181,15 +187,16 @@ impl State {
         }
         self.emit_service("update", attributes);
         self.step_tasks();
-        Ok(())
+        Ok(replaces || attributes.replicas == 0)
     }
 
     pub(super) fn remove_service(&mut self, id: &str) -> Outcome<()> {
-        let Some(attributes) = self.services.get(id).map(|service| service.attributes.clone()) else {
+        let Some(attributes) = self.services.get(id).map(|service| Arc::clone(&service.attributes)) else {
             return Err(Refusal::NotFound);
         };
         self.check_ours(&format!("service {}", attributes.name), &attributes.labels);
         self.stop_tasks(id);
+        self.excuse(&attributes.name);
         self.services.remove(id);
         let own = self.containers.found(&Key::Service(id.to_owned()));
         let over: Vec<String> = own.filter(|container| !container.is_live()).map(|over| over.id.clone()).collect();
@@ -246,7 +253,7 @@ impl State {
             .to_owned(),
             error: task.error.clone(),
             container: task.container.clone(),
-            swarm_node: (task.state != TaskState::Pending).then(|| self.options.swarm_node.clone()),
+            swarm_node: (task.state != TaskState::Pending).then(|| task.attributes.swarm_node.clone()),
             since_ms: task.since_ms,
         };
         service.tasks.iter().rev().map(seen).collect()
@@ -277,7 +284,7 @@ impl State {
             task.wanted = false;
             task.due = None;
         }
-        let attributes = Arc::new(service.attributes.clone());
+        let attributes = Arc::clone(&service.attributes);
         service.tasks.push(Task {
             id: task_id,
             state: TaskState::Ready,
@@ -344,13 +351,15 @@ impl State {
 
     /// Why Swarm finds no node for a task.
     fn unsuitable(&self, task: &Task) -> Option<&'static str> {
-        if task.attributes.swarm_node != self.options.swarm_node {
-            return Some("scheduling constraints not satisfied");
+        let node = task.attributes.swarm_node.as_str();
+        let Some(machine) = self.machines.get(node) else { return Some("scheduling constraints not satisfied") };
+        if !self.is_managed(node) {
+            return Some("node is not ready");
         }
-        if task.attributes.ports.iter().any(|port| self.publisher(port.published).is_some()) {
+        if task.attributes.ports.iter().any(|port| self.publisher(node, port.published).is_some()) {
             return Some("host-mode port already in use");
         }
-        let others = self.containers.values().filter(|container| container.is_live());
+        let others = self.containers.values().filter(|container| container.is_live() && container.is_on(node));
         let (memory, cpu) = others.map(|container| &container.attributes).chain([&task.attributes]).fold(
             (0_u64, 0_u64),
             |(memory, cpu), attributes| {
@@ -360,14 +369,17 @@ impl State {
                 )
             },
         );
-        let fits = memory <= self.options.memory_bytes && cpu <= u64::from(self.options.cpus) * 1000;
+        let fits = memory <= machine.memory_bytes && cpu <= u64::from(machine.cpus) * 1000;
         (!fits).then_some("insufficient resources")
     }
 
     fn start_task(&mut self, id: &str, task: &Task) {
-        let refused = match self.images.get(&task.attributes.image) {
+        let node = task.attributes.swarm_node.as_str();
+        let machine = self.machines.get(node);
+        let there = |path: &str| self.files.exists(&super::files::on(node, path));
+        let refused = match machine.and_then(|machine| machine.images.get(&task.attributes.image)) {
             None => Some(format!("No such image: {}", task.attributes.image)),
-            Some(_) => task.attributes.mounts.iter().find(|mount| !self.files.exists(&mount.source)).map(|mount| {
+            Some(_) => task.attributes.mounts.iter().find(|mount| !there(&mount.source)).map(|mount| {
                 format!("invalid mount config for type \"bind\": bind source path does not exist: {}", mount.source)
             }),
         };
@@ -375,7 +387,8 @@ impl State {
             self.end_task(id, &task.id, TaskState::Rejected, &why);
             return;
         }
-        if let Some(port) = task.attributes.ports.iter().find(|port| self.occupied_ports.contains(&port.published)) {
+        let listened = |port: u16| machine.is_some_and(|machine| machine.occupied_ports.contains(&port));
+        if let Some(port) = task.attributes.ports.iter().find(|port| listened(port.published)) {
             let why = format!(
                 "starting container failed: driver failed programming external connectivity: Error starting userland \
                  proxy: listen tcp4 0.0.0.0:{}: bind: address already in use",

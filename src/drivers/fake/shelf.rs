@@ -17,9 +17,10 @@ const INDEXED: [&str; 2] = ["com.docker.swarm.service.name", "pgmoor.scope"];
 pub(super) enum Key {
     Name(String),
     Label(&'static str, String),
-    Port(u16),
+    /// A port that is published on a Swarm node.
+    Port(String, u16),
     Address(IpAddr),
-    /// The source of a mount.
+    /// The source of a mount, on its host.
     Mount(String),
     /// The service that a container belongs to.
     Service(String),
@@ -72,8 +73,10 @@ impl Kept for ConfigSeen {
 /// The shelf.
 #[derive(Debug)]
 pub(super) struct Shelf<T> {
-    things: BTreeMap<String, T>,
-    index: BTreeMap<Key, BTreeSet<String>>,
+    /// Boxed: the leaves of the tree are half empty.
+    things: BTreeMap<String, Box<T>>,
+    /// Keys with the ids of what is found by them.
+    index: BTreeSet<(Key, String)>,
     /// The milliseconds of a Patroni round, for [`Kept::work`].
     round_ms: i64,
     /// Handed out to be changed: when they have something to do is not known.
@@ -90,7 +93,7 @@ impl<T: Kept> Shelf<T> {
     pub(super) fn new(round_ms: i64) -> Self {
         Self {
             things: BTreeMap::new(),
-            index: BTreeMap::new(),
+            index: BTreeSet::new(),
             round_ms,
             unknown: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -102,7 +105,7 @@ impl<T: Kept> Shelf<T> {
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&T> {
-        self.things.get(id)
+        self.things.get(id).map(Box::as_ref)
     }
 
     pub(super) fn contains_key(&self, id: &str) -> bool {
@@ -110,7 +113,7 @@ impl<T: Kept> Shelf<T> {
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.things.values()
+        self.things.values().map(Box::as_ref)
     }
 
     /// To be changed, except for what it is found by.
@@ -124,27 +127,22 @@ impl<T: Kept> Shelf<T> {
     pub(super) fn insert(&mut self, id: String, thing: T) {
         self.remove(&id);
         for key in thing.found_by() {
-            self.index.entry(key).or_default().insert(id.clone());
+            self.index.insert((key, id.clone()));
         }
         self.unknown.insert(id.clone());
         self.touched.insert(id.clone());
-        self.things.insert(id, thing);
+        self.things.insert(id, Box::new(thing));
     }
 
     pub(super) fn remove(&mut self, id: &str) -> Option<T> {
         let thing = self.things.remove(id)?;
         for key in thing.found_by() {
-            if let Some(ids) = self.index.get_mut(&key) {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.index.remove(&key);
-                }
-            }
+            self.index.remove(&(key, id.to_owned()));
         }
         self.unplan(id);
         self.unknown.remove(id);
         self.touched.remove(id);
-        Some(thing)
+        Some(*thing)
     }
 
     /// Changes a thing in whatever way.
@@ -157,14 +155,17 @@ impl<T: Kept> Shelf<T> {
 
     /// What is found by a key.
     pub(super) fn found<'a>(&'a self, key: &Key) -> impl Iterator<Item = &'a T> + use<'a, T> {
-        self.index.get(key).into_iter().flatten().filter_map(|id| self.things.get(id))
+        let key = key.clone();
+        let from = (key.clone(), String::new());
+        let found = self.index.range(from..).take_while(move |(at, _)| *at == key);
+        found.filter_map(|(_, id)| self.get(id))
     }
 
     /// What may carry all these labels: the caller still compares.
     pub(super) fn labelled<'a>(&'a self, selector: &Labels) -> Box<dyn Iterator<Item = &'a T> + 'a> {
         match of_labels(selector).next() {
-            Some(key) => Box::new(self.index.get(&key).into_iter().flatten().filter_map(|id| self.things.get(id))),
-            None => Box::new(self.things.values()),
+            Some(key) => Box::new(self.found(&key)),
+            None => Box::new(self.values()),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::call::Calls;
 use super::engine::Container;
 use super::files::Files;
+use super::machine::Machines;
 use super::network::Network;
 use super::options::Options;
 use super::service::Service;
@@ -32,16 +33,17 @@ pub(super) struct State {
     pub(super) containers: Shelf<Container>,
     pub(super) networks: Shelf<Network>,
     pub(super) configs: Shelf<ConfigSeen>,
-    pub(super) images: BTreeMap<String, Labels>,
-    /// What `docker pull` finds and is not on the host yet.
-    pub(super) pullable: BTreeMap<String, Labels>,
-    /// Ports that programs outside Docker listen on.
-    pub(super) occupied_ports: BTreeSet<u16>,
-    events: VecDeque<Event>,
+    pub(super) machines: Machines,
+    /// The Swarm node of the host that is spoken to.
+    pub(super) here: String,
+    /// With the node on which it happened; none: the whole Swarm hears of it.
+    events: VecDeque<(Option<String>, Event)>,
     /// The number of the event at the front of `events`.
     events_from: u64,
     pub(super) calls: Calls,
     pub(super) watch: Watch,
+    /// Services whose instances pgmoor interrupted, and that are not back yet.
+    pub(super) interrupted: BTreeSet<String>,
     /// How often what was done to what.
     pub(super) counts: BTreeMap<(&'static str, String), u64>,
 }
@@ -49,24 +51,26 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(options: Options) -> Self {
         let now_ms = options.clock.now_ms();
-        let (images, round_ms) = (options.images.clone(), options.delays.patroni_loop_ms);
+        let round_ms = options.delays.patroni_loop_ms;
+        let (machines, files) = (Machines::new(&options), Files::new(&options.swarm_node));
+        let here = options.swarm_node.clone();
         let remembers = options.remembers;
         Self {
             options,
             now_ms,
             next_id: 1,
-            files: Files::new(),
+            files,
             services: Shelf::new(round_ms),
             containers: Shelf::new(round_ms),
             networks: super::network::predefined(),
             configs: Shelf::new(round_ms),
-            images,
-            pullable: BTreeMap::new(),
-            occupied_ports: BTreeSet::new(),
+            machines,
+            here,
             events: VecDeque::new(),
             events_from: 0,
             calls: Calls::default(),
             watch: Watch::new(remembers),
+            interrupted: BTreeSet::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -90,13 +94,19 @@ impl State {
         *self.counts.entry((act, subject.to_owned())).or_default() += 1;
     }
 
+    /// Something happened in the Swarm.
     pub(super) fn emit(&mut self, kind: &str, action: &str, attributes: Labels) {
+        self.emit_on(None, kind, action, attributes);
+    }
+
+    /// Something happened on one host, whose engine alone tells of it.
+    pub(super) fn emit_on(&mut self, node: Option<String>, kind: &str, action: &str, attributes: Labels) {
         let max = if self.options.remembers { EVENTS_MAX } else { EVENTS_OF_DAEMON_MAX };
         if self.events.len() >= max {
             self.events.pop_front();
             self.events_from += 1;
         }
-        self.events.push_back(Event { kind: kind.to_owned(), action: action.to_owned(), attributes });
+        self.events.push_back((node, Event { kind: kind.to_owned(), action: action.to_owned(), attributes }));
     }
 
     /// The number that the next event will have.
@@ -104,11 +114,13 @@ impl State {
         self.events_from + self.events.len() as u64
     }
 
-    /// The first event from `cursor` on, and the cursor behind it.
+    /// The first event from `cursor` on of which the host that is spoken to tells, and the cursor behind it.
     pub(super) fn event_at(&self, cursor: u64) -> Option<(Event, u64)> {
-        let at = cursor.max(self.events_from);
-        let index = usize::try_from(at - self.events_from).ok()?;
-        self.events.get(index).map(|event| (event.clone(), at + 1))
+        let first = cursor.max(self.events_from);
+        let skip = usize::try_from(first - self.events_from).ok()?;
+        let told = |node: &Option<String>| node.as_ref().is_none_or(|node| *node == self.here);
+        let (at, (_, event)) = (first..).zip(self.events.iter().skip(skip)).find(|(_, (node, _))| told(node))?;
+        Some((event.clone(), at + 1))
     }
 
     /// Brings the world to this moment.
@@ -133,8 +145,10 @@ impl State {
 
     /// Does all that is due now. Everything done has no due, or a later one, afterwards.
     fn step(&mut self) {
+        self.step_machines();
         self.step_containers();
         self.step_instances();
         self.step_tasks();
+        self.step_interrupted();
     }
 }

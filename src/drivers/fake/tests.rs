@@ -70,6 +70,44 @@ async fn pass(ms: u64) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_is_cut_off_believes_for_a_while_and_changes_nothing() {
+    let one = world();
+    let other = |number: u8| {
+        let address = std::net::IpAddr::from([192, 0, 2, number]);
+        let options = Options::new(std::sync::Arc::new(TokioClock::starting_at(NOW_MS)));
+        one.join(&Options { swarm_node: format!("node{number}"), address, ..options })
+    };
+    let (two, three) = (other(2), other(3));
+    let leaders = async || {
+        let mut leaders = Vec::new();
+        for host in [&one, &two, &three] {
+            leaders.push(host.engine().await.unwrap().leader);
+        }
+        leaders
+    };
+    let seen = async |host: &World| host.configs(&Labels::new()).await.map(|configs| configs.len()).ok();
+    assert_eq!(leaders().await, [Some(true), Some(false), Some(false)]);
+    one.cut_off(true);
+    assert_eq!(leaders().await, [Some(true), None, None], "nobody is elected yet");
+    for host in [&one, &two] {
+        let refused = host.create_config("early", &ours(), b"x").await;
+        assert!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
+    }
+    pass(13_000).await;
+    assert_eq!(leaders().await, [Some(true), Some(true), Some(false)], "two who believe it");
+    three.create_config("late", &ours(), b"x").await.unwrap();
+    assert_eq!((seen(&one).await, seen(&two).await), (Some(0), Some(1)), "one reads what it knew");
+    pass(2_000).await;
+    assert_eq!((leaders().await[0], seen(&one).await), (None, None));
+    one.cut_off(false);
+    assert_eq!((leaders().await[0], seen(&one).await), (Some(false), Some(1)));
+    assert!(two.elect());
+    three.power(false);
+    one.cut_off(true);
+    assert!(!two.has_majority() && !one.elect(), "one of three is no majority");
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_containers_on_one_directory_are_seen() {
     let world = with_directory().await;
     let mut one = service("one");
@@ -111,7 +149,7 @@ async fn data_that_is_removed_or_taken_from_a_container_is_seen() {
     world.create_service(&one).await.unwrap();
     pass(1000).await;
     // The program of this service writes nothing; what an etcd would have written is put there for it.
-    world.state.lock().unwrap().files.put_etcd("/var/lib/pgmoor/data/member", 26);
+    world.state.lock().unwrap().files.put_etcd("fakenode0000000000000000n:/var/lib/pgmoor/data/member", 26);
     world.make_directory("/var/lib/pgmoor/trash", DIRECTORY).await.unwrap();
     world.remove_directory("/var/lib/pgmoor/data").await.unwrap();
     let violations = world.violations();

@@ -33,6 +33,11 @@ pub enum Violation {
         /// The path on the host.
         path: String,
     },
+    /// Two instances of one node were interrupted at once.
+    TwoInstancesInterrupted {
+        /// Their services.
+        instances: Vec<String>,
+    },
     /// Rule 10: a password stands where everybody can read it.
     SecretExposed {
         /// Where: a service's environment, a label, a config, an etcd key.

@@ -16,6 +16,8 @@ pub struct PatroniSeen {
     pub state: String,
     /// `primary` (also when Patroni says `master`), `replica`, `uninitialized`, …
     pub role: String,
+    /// Whether commits of its primary wait for it, so that it may take over (`sync_standby`, `quorum_standby`).
+    pub synchronous: bool,
     /// Whether Patroni says that a parameter waits for a restart.
     pub pending_restart: bool,
     /// The timeline, once Postgres runs.

@@ -132,6 +132,7 @@ fn seen(document: &Value, certificate: Digest) -> Option<PatroniSeen> {
         state: text("state")?.to_owned(),
         // Patroni said `master` until version 4.
         role: if role == "master" { "primary" } else { role }.to_owned(),
+        synchronous: flag("sync_standby") || flag("quorum_standby"),
         pending_restart: flag("pending_restart"),
         timeline: number("timeline"),
         server_version: number("server_version"),

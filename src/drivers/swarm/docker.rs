@@ -13,9 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use bollard::errors::Error as DockerError;
 use bollard::models::{ConfigSpec, ContainerInspectResponse, NetworkCreateRequest, NetworkInspect, Service};
 use bollard::query_parameters::{
-    CreateImageOptions, EventsOptions, InspectContainerOptions, InspectNetworkOptions, InspectServiceOptions,
-    ListConfigsOptions, ListContainersOptions, ListNetworksOptions, ListTasksOptions, LogsOptions,
-    UpdateServiceOptions,
+    EventsOptions, InspectContainerOptions, InspectNetworkOptions, InspectServiceOptions, ListConfigsOptions,
+    ListContainersOptions, ListNetworksOptions, ListTasksOptions, LogsOptions, UpdateServiceOptions,
 };
 use futures_util::StreamExt as _;
 use futures_util::future::ready;
@@ -24,16 +23,14 @@ use tokio::sync::Mutex;
 
 use super::client::{Connection, Missing};
 use super::{
-    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, Labels, NetworkSeen, ServiceSeen, Swarm, SwarmAdmission,
-    TaskSeen, join, listing, raft, read_back, seen, service_spec, subnets,
+    ConfigSeen, ContainerSeen, EngineSeen, Event, ImageSeen, ImageStream, Labels, NetworkSeen, ServiceSeen, Swarm,
+    SwarmAdmission, TaskSeen, images, join, listing, raft, read_back, seen, service_spec, subnets,
 };
 use crate::drivers::{Error, Result};
 use crate::model::service::ServiceAttributes;
 
 /// Where the engine listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-/// How long a pull may take: a Postgres image over a thin line.
-const PULL_DEADLINE: Duration = Duration::from_secs(900);
 /// How often an update is tried against somebody else's changes: Swarm itself writes an object a few times while it
 /// starts.
 const UPDATE_TRIES: u32 = 8;
@@ -434,18 +431,23 @@ impl Swarm for Docker {
     }
 
     async fn pull(&self, reference: &str) -> Result<()> {
-        let (name, tag) = seen::name_and_tag(reference);
-        let options = CreateImageOptions {
-            from_image: Some(name.to_owned()),
-            tag: tag.map(str::to_owned),
-            ..CreateImageOptions::default()
-        };
-        self.connection
-            .call_within(&format!("pull image {reference}"), Missing::Failed, PULL_DEADLINE, |docker| async move {
-                // Each item is a line of progress; an error in the middle ends the stream.
-                docker.create_image(Some(options), None, None).try_for_each(|_| ready(Ok(()))).await
-            })
-            .await
+        images::pull(&self.connection, reference).await
+    }
+
+    async fn export_image(&self, reference: &str) -> Result<ImageStream> {
+        images::export(&self.connection, reference).await
+    }
+
+    async fn import_image(&self, image: ImageStream) -> Result<()> {
+        images::import(&self.connection, image).await
+    }
+
+    async fn tag_image(&self, reference: &str, name: &str) -> Result<()> {
+        images::tag(&self.connection, reference, name).await
+    }
+
+    async fn untag_image(&self, reference: &str) -> Result<()> {
+        images::untag(&self.connection, reference).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>> {

@@ -3,6 +3,7 @@
 mod client;
 mod docker;
 mod examine;
+mod images;
 mod join;
 mod listing;
 mod raft;
@@ -14,6 +15,7 @@ mod trouble;
 
 pub use docker::{DEFAULT_SOCKET, Docker};
 pub use examine::{EngineReport, SwarmReport};
+pub use images::ImageStream;
 pub use join::SwarmAdmission;
 pub use trouble::{TaskTrouble, last_trouble, last_words};
 
@@ -49,6 +51,8 @@ pub struct EngineSeen {
     pub cpus: u32,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// Where it keeps images.
+    pub root_dir: String,
 }
 
 /// A service that exists.
@@ -146,8 +150,10 @@ pub struct ContainerSeen {
 /// An image that is on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSeen {
-    /// Docker's id.
+    /// Docker's id: the same where the image is the same.
     pub id: String,
+    /// What it takes on the disk, in bytes.
+    pub bytes: u64,
     /// Its labels.
     pub labels: Labels,
 }
@@ -223,6 +229,14 @@ pub trait Swarm: Send + Sync {
     async fn image(&self, reference: &str) -> Result<Option<ImageSeen>>;
     /// Pulls an image. `Failed` where no registry has it.
     async fn pull(&self, reference: &str) -> Result<()>;
+    /// An image of this host as `docker save` writes it. An image that is not here shows in the first piece.
+    async fn export_image(&self, reference: &str) -> Result<ImageStream>;
+    /// Takes an image in, as `docker load` does. Of one that breaks off nothing is kept.
+    async fn import_image(&self, image: ImageStream) -> Result<()>;
+    /// Gives an image one more name. `NotFound` when it is not here.
+    async fn tag_image(&self, reference: &str, name: &str) -> Result<()>;
+    /// Takes a name from an image; without its last one the image goes. `NotFound` when it is gone.
+    async fn untag_image(&self, reference: &str) -> Result<()>;
 
     /// Events from now on. Ends when the connection to the engine does.
     async fn events(&self) -> Result<BoxStream<'static, Event>>;

@@ -31,6 +31,7 @@ pub(super) fn engine(info: SystemInfo) -> EngineSeen {
         hostname: info.name.unwrap_or_default(),
         cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or_default(),
         memory_bytes: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default(),
+        root_dir: info.docker_root_dir.unwrap_or_default(),
     }
 }
 
@@ -128,6 +129,7 @@ pub(super) fn overlap(one: &Path, other: &Path) -> bool {
 pub(super) fn image(image: ImageInspect) -> ImageSeen {
     ImageSeen {
         id: image.id.unwrap_or_default(),
+        bytes: image.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default(),
         labels: image.config.and_then(|config| config.labels).into_iter().flatten().collect(),
     }
 }

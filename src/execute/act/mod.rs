@@ -111,6 +111,9 @@ pub async fn run(task: Task, begun: Duration) -> Ended {
                 Err(error @ (Error::Unreachable { .. } | Error::Conflict { .. })) => {
                     watch.not_yet(&task, &error).await.map_err(|error| error.to_string())?;
                     tokio::time::sleep(backoff.failed()).await;
+                    if matches!(error, Error::Unreachable { .. }) {
+                        still_leads(&task, &mut backoff).await?;
+                    }
                 }
                 Err(error) => return Err(error.to_string()),
             }
@@ -131,6 +134,27 @@ pub async fn run(task: Task, begun: Duration) -> Ended {
                 limit_s: u32::try_from(limit.as_secs()).unwrap_or(u32::MAX),
             };
             Ended { result: Err(error), took, step: task.step, overdue: Some(overdue) }
+        }
+    }
+}
+
+/// Waits until it is certain that this host still leads, where it does the step as the one that leads: what did not answer
+/// may have been cut off together with this host, and another one leads by now.
+///
+/// # Errors
+/// Another host leads.
+async fn still_leads(task: &Task, backoff: &mut Backoff) -> std::result::Result<(), String> {
+    if task.step.only_waits() {
+        return Ok(());
+    }
+    loop {
+        match task.world.confirm_lead().await {
+            Ok(()) => return Ok(()),
+            Err(error @ Error::Unreachable { .. }) => {
+                task.waits.waits(&task.step, Some(error.to_string()));
+                tokio::time::sleep(backoff.failed()).await;
+            }
+            Err(error) => return Err(error.to_string()),
         }
     }
 }

@@ -129,7 +129,15 @@ pub(super) async fn remove(task: &Task, seen: &Attributes) -> Result<()> {
     };
     if let Attributes::Service(service) = seen {
         gone(swarm.remove_service(object).await)?;
-        unmounted(task, service).await
+        match unmounted(task, service).await {
+            // Swarm has forgotten it. A host that does not answer keeps nobody waiting: what of it is deleted there, is
+            // deleted by that host, which looks for containers first.
+            Err(Error::Unreachable { act, why }) if place::is_elsewhere(&task.world, &service.swarm_node) => {
+                tracing::info!(service = service.name, act, why, "whether its container is gone cannot be seen");
+                Ok(())
+            }
+            seen => seen,
+        }
     } else {
         gone(swarm.remove_network(object).await)
     }

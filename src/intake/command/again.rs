@@ -17,7 +17,7 @@ use crate::contract::documents::{AcceptedBy, CommandResult, ObservedSpec, Time};
 use crate::contract::faults::{Code, Fault};
 use crate::contract::spec::diff::with_generation;
 use crate::contract::topics::Topic;
-use crate::model::{DatabaseId, Record, Scope};
+use crate::model::{AcceptedSpec, DatabaseId, Record, Scope};
 use crate::store::{self, History as _, OutMessage, Rows as _, SpecRow, Writer};
 
 /// Which spec is published again.
@@ -114,7 +114,8 @@ impl Intake {
         };
         let previous = record.spec.as_ref().and_then(|stored| self.read_back(id, stored, Some(&record)));
         let (hosts, ports) = (writer.fleet_hosts()?, writer.ports()?);
-        let context = self.context(hosts.as_ref(), previous.as_ref(), &ports);
+        let placed = previous.as_ref().map(AcceptedSpec::placed).unwrap_or_default();
+        let context = self.context((hosts.as_ref(), &placed), previous.as_ref(), &ports);
         let spec = match contract::accept(id, document.as_bytes(), &context) {
             Ok(spec) => spec,
             Err(faults) => return Ok(Err(faults)),

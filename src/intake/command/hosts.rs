@@ -10,6 +10,15 @@ use crate::store::{self, Rows as _, Writer};
 /// The most nodes of a database (reference 1.2).
 const NODES_MAX: u16 = 9;
 
+/// An instance on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct There {
+    database: DatabaseId,
+    instance: InstanceId,
+    /// Whether pgmoor chose the host.
+    chosen: bool,
+}
+
 /// What the answer says, or why it is refused.
 pub(super) type Answer = Result<String, Vec<Fault>>;
 
@@ -49,7 +58,7 @@ fn refusal(
     host: &HostId,
     leads: &HostId,
     (force, member, only_member): (bool, bool, bool),
-    instances: &[(DatabaseId, InstanceId)],
+    instances: &[There],
 ) -> Option<Fault> {
     let in_use = |message: String| Fault::new(Code::HostInUse, "/host", message);
     if host == leads {
@@ -70,42 +79,62 @@ fn refusal(
     Some(in_use(format!("on {host} there are: {}", there.join(", "))))
 }
 
-fn named(instances: &[(DatabaseId, InstanceId)]) -> Vec<String> {
-    instances.iter().map(|(database, instance)| format!("instance {instance} of database {database}")).collect()
+fn named<'a>(instances: impl IntoIterator<Item = &'a There>) -> Vec<String> {
+    let words = |one: &There| format!("instance {} of database {}", one.instance, one.database);
+    instances.into_iter().map(words).collect()
 }
 
 /// What follows, for people.
-fn said(host: &HostId, standing: Option<HostStanding>, instances: &[(DatabaseId, InstanceId)]) -> String {
-    let there = named(instances).join(", ");
+fn said(host: &HostId, standing: Option<HostStanding>, instances: &[There]) -> String {
+    let there = |instances: &[&There]| named(instances.iter().copied()).join(", ");
+    let (chosen, named_there): (Vec<&There>, Vec<&There>) = instances.iter().partition(|one| one.chosen);
     match (standing, instances.is_empty()) {
         (None, _) => format!("{host} is used as any other host"),
         (Some(HostStanding::Drained), true) => {
             format!("{host} is drained: nothing new comes there, and no instance is there")
         }
-        (Some(HostStanding::Drained), false) => format!(
-            "{host} is drained: nothing new comes there, and primaries there hand their role over where a replica can take \
-             it. These stay, since their specs name {host}: {there}. Take it out of their host_ids to move them"
-        ),
+        (Some(HostStanding::Drained), false) => {
+            let move_on = format!(
+                " These move to other hosts, one change at a time, where others fit (their status says it): {}.",
+                there(&chosen)
+            );
+            let stay = format!(
+                " These stay, since their specs name {host}: {}. Take it out of their host_ids to move them.",
+                there(&named_there)
+            );
+            format!(
+                "{host} is drained: nothing new comes there, and primaries there hand their role over where a replica can \
+                 take it.{}{}",
+                if chosen.is_empty() { "" } else { &move_on },
+                if named_there.is_empty() { "" } else { &stay },
+            )
+        }
         (Some(HostStanding::Removed), true) => {
             format!("{host} is being removed from the fleet and from the Swarm: `pgmoor hosts` shows when it is gone")
         }
         (Some(HostStanding::Removed), false) => format!(
-            "{host} is being removed from the fleet and from the Swarm: `pgmoor hosts` shows when it is gone. Databases go on without what was there: {there}. Take it \
-             out of their host_ids, or name another host"
+            "{host} is being removed from the fleet and from the Swarm: `pgmoor hosts` shows when it is gone. Databases go on \
+             without what was there: {}. Where their specs name it, take it out of their host_ids or name another; elsewhere \
+             another host is chosen where one fits",
+            there(&instances.iter().collect::<Vec<_>>())
         ),
     }
 }
 
 /// The instances that are on a host, by the records of the living databases.
-fn instances(writer: &Writer<'_>, host: &HostId) -> store::Result<Vec<(DatabaseId, InstanceId)>> {
+fn instances(writer: &Writer<'_>, host: &HostId) -> store::Result<Vec<There>> {
     let nodes: Vec<NodeName> =
         (1..=NODES_MAX).filter_map(|number| NodeName::parse(&format!("n{number}")).ok()).collect();
     let mut found = Vec::new();
     for (database, record) in writer.all_records()? {
-        let of_nodes = nodes.iter().map(|node| InstanceId::derive(&database, node, host));
-        let here =
-            of_nodes.filter(|one| record.tombstone.is_none() && record.etcd_passwords.contains_key(one.as_str()));
-        found.extend(here.map(|instance| (database.clone(), instance)));
+        for node in nodes.iter().filter(|_| record.tombstone.is_none()) {
+            let instance = InstanceId::derive(&database, node, host);
+            let placement = record.placement.get(node.as_str());
+            let chosen = placement.is_some_and(|placement| placement.hosts.iter().any(|chosen| chosen.host == *host));
+            if record.etcd_passwords.contains_key(instance.as_str()) {
+                found.push(There { database: database.clone(), instance, chosen });
+            }
+        }
     }
     Ok(found)
 }
@@ -122,10 +151,10 @@ mod tests {
         HostId::parse(text).unwrap()
     }
 
-    fn shop(host: &HostId) -> (DatabaseId, InstanceId) {
+    fn shop(host: &HostId) -> There {
         let database = DatabaseId::parse("shop").unwrap();
         let instance = InstanceId::derive(&database, &NodeName::parse("n1").unwrap(), host);
-        (database, instance)
+        There { database, instance, chosen: false }
     }
 
     #[test]
@@ -146,9 +175,11 @@ mod tests {
     #[test]
     fn the_answer_names_what_stays() {
         let other = host("h2");
-        let (there, instance) = ([shop(&other)], shop(&other).1);
+        let (there, instance) = ([shop(&other)], shop(&other).instance);
         let drained = said(&other, Some(HostStanding::Drained), &there);
         assert!(drained.contains(instance.as_str()) && drained.contains("These stay"), "{drained}");
+        let chosen = said(&other, Some(HostStanding::Drained), &[There { chosen: true, ..shop(&other) }]);
+        assert!(chosen.contains("These move") && !chosen.contains("stay"), "{chosen}");
         assert!(said(&other, Some(HostStanding::Removed), &there).contains("go on without"));
         assert!(!said(&other, Some(HostStanding::Drained), &[]).contains("stay"));
     }
@@ -169,6 +200,7 @@ mod tests {
             etcd_change: None,
             etcd_cluster_token: String::new(),
             hosts: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
         };
         let known = FleetHosts {
             known: [leads.clone(), other.clone()].into(),

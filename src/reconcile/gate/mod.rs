@@ -9,6 +9,7 @@ mod backoff;
 mod cap;
 mod drift;
 mod halted;
+mod image;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(super) use backoff::BackOff;
 pub(super) use cap::{Cap, Disruptions};
 pub(super) use drift::{Fight, Observe};
 pub(super) use halted::Halted;
+pub(super) use image::Image;
 
 use crate::plan::{Held, Hold, Stage, Step};
 

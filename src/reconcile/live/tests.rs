@@ -38,6 +38,7 @@ fn world(change: impl FnOnce(&mut fake::Options)) -> (World, tempfile::TempDir) 
         advertise_address: options.address,
         cpus: options.cpus,
         memory_bytes: options.memory_bytes,
+        labels: BTreeMap::new(),
         postgres_owner: Owner::IMAGE,
         etcd_owner: Owner::IMAGE,
     };
@@ -54,6 +55,7 @@ fn world(change: impl FnOnce(&mut fake::Options)) -> (World, tempfile::TempDir) 
         random: Random::System,
         lease: None,
         remote: None,
+        images: Arc::default(),
     };
     (world, directory)
 }
@@ -62,7 +64,8 @@ fn spec(world: &World, id: &str, document: &Value) -> AcceptedSpec {
     let (catalogue, nobody) = (catalogue::embedded().unwrap(), BTreeMap::new());
     let context = Context {
         catalogue: &catalogue,
-        host: &world.facts.host,
+        host: Some(&world.facts.host),
+        placed: &BTreeMap::new(),
         known_hosts: None,
         drained_hosts: None,
         previous: None,

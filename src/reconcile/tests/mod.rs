@@ -3,9 +3,12 @@
 mod drift;
 mod gone;
 mod hands_off;
+mod images;
 mod lead;
+mod leftovers;
 mod lost;
 mod members;
 mod others;
+mod placing;
 mod scripts;
 mod site;

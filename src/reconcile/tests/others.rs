@@ -12,6 +12,7 @@ use crate::execute::{self, Task, Waits};
 use crate::model::HostId;
 use crate::plan::Step;
 use crate::world::World;
+use crate::world::images::{self, Depot};
 use crate::world::work::{Act, HostSeen, Look, Question, Remote, Told};
 
 /// The other hosts, `host-2` and on.
@@ -39,7 +40,8 @@ impl Others {
             let options = fake::Options::new(Arc::clone(&leads.clock));
             let fake = fake::World::new(fake::Options { swarm_node: swarm_node.clone(), address, ..options });
             let facts = HostFacts { host: host.clone(), swarm_node, advertise_address: address, ..leads.facts.clone() };
-            let world = World { drivers: fake.drivers(), facts, ..leads.clone() };
+            let images = Depot::new(images::Options { port: 0, ..images::Options::default() });
+            let world = World { drivers: fake.drivers(), facts, images: Arc::new(images), ..leads.clone() };
             (host, (fake, world))
         };
         Self { worlds: (2..2 + others).map(beside).collect(), silent: Mutex::default() }

@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::super::decisions::Decisions;
 use super::super::gate::Disruptions;
 use super::super::ledger::Board;
+use super::super::leftovers::Owed;
 use super::super::pass::{Next, Pass};
 use super::super::place::{Begun, Place, Worked};
+use super::super::placing::Tentative;
 use super::super::service::{Options, Shared};
 use super::super::trash::TrashClock;
 use super::super::{Deadlines, Limits};
@@ -30,6 +32,7 @@ use crate::runtime::clock::{SharedClock, TokioClock};
 use crate::runtime::random::Random;
 use crate::store::{self, Candidate, Commits, Hold, Rows as _, Store};
 use crate::world::current::Current;
+use crate::world::images::{self, Depot};
 use crate::world::lease::Lease;
 use crate::world::{InstanceEndpoints, World};
 
@@ -59,6 +62,7 @@ fn facts(host: &HostId, advertise_address: IpAddr, engine: EngineSeen) -> HostFa
         advertise_address,
         cpus: engine.cpus,
         memory_bytes: engine.memory_bytes,
+        labels: [].into(),
         postgres_owner: Owner::IMAGE,
         etcd_owner: Owner::IMAGE,
     }
@@ -108,6 +112,7 @@ impl Site {
             random: Random::seeded(7),
             lease,
             remote: None,
+            images: Arc::new(Depot::new(images::Options { port: 0, ..images::Options::default() })),
         };
         let others = Arc::new(Others::beside(&world, others));
         world.hosts =
@@ -130,8 +135,10 @@ impl Site {
             store: Store::in_memory(&store).unwrap(),
             random: Random::seeded(7),
             accepting: Mutex::new(None),
+            tentative: Tentative::default(),
             decisions: Decisions::default(),
             trash_clock: TrashClock::default(),
+            owed: Owed::default(),
             changed: bell().0,
         };
         let site = Self {

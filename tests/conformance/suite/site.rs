@@ -82,6 +82,7 @@ impl<'a, B: Bench> Site<'a, B> {
                 advertise_address: address,
                 cpus: engine.cpus,
                 memory_bytes: engine.memory_bytes,
+                labels: BTreeMap::new(),
                 postgres_owner: Owner::IMAGE,
                 etcd_owner: Owner::IMAGE,
             },
@@ -243,7 +244,8 @@ impl<'a, B: Bench> Site<'a, B> {
         let id = DatabaseId::parse(&format!("shop-{}", self.bench.fleet())).unwrap();
         let context = Context {
             catalogue: &catalogue,
-            host: &self.facts.host,
+            host: Some(&self.facts.host),
+            placed: &BTreeMap::new(),
             known_hosts: None,
             drained_hosts: None,
             previous: None,
@@ -261,7 +263,8 @@ impl<'a, B: Bench> Site<'a, B> {
             generation: None,
             accepted_at_s: self.bench.now_s(),
         };
-        let accepted = Accepted { spec: &spec, stored: &stored, previous: None };
+        let placement = &BTreeMap::new();
+        let accepted = Accepted { spec: &spec, stored: &stored, previous: None, placement };
         let record = database::mint(accepted, Record::new(id), &mut Choices).unwrap();
         database::graph(&spec, &record, &self.fleet, hosts, &catalogue, &self.options).unwrap()
     }

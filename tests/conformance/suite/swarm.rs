@@ -106,6 +106,7 @@ pub(crate) async fn roster(bench: &impl Bench) {
         advertise_address: [192, 0, 2, 1].into(),
         cpus,
         memory_bytes: 1 << 33,
+        labels: [].into(),
         postgres_owner: Owner::IMAGE,
         etcd_owner: Owner::IMAGE,
     };

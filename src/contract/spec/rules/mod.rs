@@ -5,6 +5,7 @@ mod extensions;
 mod hba;
 mod nodes;
 mod parameters;
+mod placement;
 mod ports;
 mod quantities;
 mod scripts;
@@ -78,6 +79,7 @@ pub(super) fn all(check: &mut Check<'_>) {
     unsupported::check(check);
     update::check(check);
     nodes::check(check);
+    placement::check(check);
     ports::check(check);
     quantities::check(check);
     parameters::check(check);

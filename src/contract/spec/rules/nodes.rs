@@ -33,13 +33,16 @@ pub(super) fn check(check: &mut Check<'_>) {
 /// Where no node has a replica there is nothing for a commit to wait for.
 fn synchronous(check: &mut Check<'_>) {
     let waits = check.nodes.iter().any(|node| !node.synchronous.is_off());
-    let replicated = check.spec.nodes.iter().flatten().any(|node| node.host_ids.len() > 1);
+    let replicated = check.nodes.iter().any(|node| match (&node.placement, node.own) {
+        (Some(request), _) => request.replicas > 0,
+        (None, own) => own.is_some_and(|own| own.host_ids.len() > 1),
+    });
     if waits && !replicated {
         check.add_with_hint(
             Code::Conflict,
             "/synchronous",
             "no node has a replica that a commit could wait for",
-            "leave it out, or give a node more than one of host_ids",
+            "leave it out, or give a node replicas: more than one of host_ids, or \"replicas\"",
         );
     }
 }

@@ -8,22 +8,18 @@ use crate::model::HostId;
 use crate::model::spec::PortRequest;
 
 pub(super) fn check(check: &mut Check<'_>) {
-    let mut taken: BTreeMap<(&str, u16), usize> = BTreeMap::new();
+    let mut taken: BTreeMap<(HostId, u16), usize> = BTreeMap::new();
     for (index, node) in check.nodes.iter().enumerate() {
         let PortRequest::Fixed(port) = node.port.value else { continue };
-        let here = check.context.host.as_str();
-        let hosts: Vec<&str> = match node.own {
-            Some(own) => own.host_ids.iter().map(String::as_str).collect(),
-            None => vec![here],
-        };
-        for host in hosts {
-            let other = HostId::parse(host).ok().and_then(|host| check.context.ports_in_use.get(&(host, port)));
+        // A host that is yet to be chosen is one that has the port free.
+        for host in node.hosts(check.context) {
+            let other = check.context.ports_in_use.get(&(host.clone(), port));
             if let Some(other) = other.filter(|other| *other != check.id) {
                 let message = format!("port {port} of host \"{host}\" belongs to database \"{other}\"");
                 let hint = "choose another one, or 0 to have one chosen";
                 check.add_with_hint(Code::PortClash, node.port.pointer.clone(), message, hint);
             }
-            let before = taken.insert((host, port), index).filter(|before| *before != index);
+            let before = taken.insert((host.clone(), port), index).filter(|before| *before != index);
             if before.is_some() {
                 let message = format!("port {port} of host \"{host}\" is asked for by two nodes");
                 check.add(Code::PortClash, node.port.pointer.clone(), message);
