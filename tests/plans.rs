@@ -210,7 +210,7 @@ fn members_of_etcd_come_and_go() {
         "real-etcd-member-joins",
         &planned(&Scope::Fleet, &graph(&joins), &seen(&graph(&site.fleet), &graph(&joins))),
     );
-    let mut three = members::done(next(&members::done(joins)));
+    let mut three = members::done(members::done(next(&members::done(members::done(joins)))));
     three.hosts.insert(facts(2).host, HostStanding::Drained);
     let leaves = next(&three);
     let before = fleet::leaving(&leaves, &site.hosts, catalogue, &options).unwrap();

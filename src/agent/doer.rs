@@ -1,7 +1,8 @@
 //! The side of the host that is asked: looks, does steps, answers.
 //!
 //! Invariants: a step stands in the journal before it is begun, and is begun once; of two steps on one resource the
-//! second waits for the first, unless that only waits itself; an answer that gets lost is given again when it is asked for.
+//! second waits for the first, unless that only waits itself; an answer that gets lost is given again when it is asked for;
+//! what only waits ends when another lead is heard of, since nobody hears of its end.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -52,6 +53,8 @@ pub struct Agent {
 pub struct Running {
     /// What a step is about; none: it is a look or a question.
     on: Option<(Scope, ResourceId)>,
+    /// The epoch of the lead that asked for it.
+    epoch: u64,
     /// What it waits for.
     waits: Option<String>,
     /// It only waits for readiness, so another may take its place.
@@ -160,8 +163,13 @@ impl Agent {
     async fn answer(&self, document: &HostWork, work: Work) -> Result<Option<Answer>, store::Error> {
         let (id, epoch) = (&document.id, document.epoch);
         let known = self.store.read(|reader| reader.work_epoch())?;
-        let newest =
-            if epoch > known { self.store.write(move |writer| writer.hear_of_lead(epoch)).await? } else { known };
+        let newest = if epoch > known {
+            let newest = self.store.write(move |writer| writer.hear_of_lead(epoch)).await?;
+            self.end_waits_before(newest);
+            newest
+        } else {
+            known
+        };
         if epoch < newest {
             return Ok(Some(Answer::Stale { newest }));
         }
@@ -172,7 +180,7 @@ impl Agent {
         match work {
             Work::Act(act) => self.act(document, &world, *act).await,
             Work::Look(look) => {
-                Ok(self.once(id, async { Answer::Looked { seen: execute::look(&world, &look).await } }).await)
+                Ok(self.once((id, epoch), async { Answer::Looked { seen: execute::look(&world, &look).await } }).await)
             }
             Work::Ask(question) => {
                 let asked = async {
@@ -182,14 +190,14 @@ impl Agent {
                         Err(error) => Answer::Failed { error: error.to_string() },
                     }
                 };
-                Ok(self.once(id, asked).await)
+                Ok(self.once((id, epoch), asked).await)
             }
         }
     }
 
     /// What changes nothing, once at a time.
-    async fn once(&self, id: &TaskId, work: impl Future<Output = Answer>) -> Option<Answer> {
-        match self.enter(id, None, false) {
+    async fn once(&self, (id, epoch): (&TaskId, u64), work: impl Future<Output = Answer>) -> Option<Answer> {
+        match self.enter((id, epoch), None, false) {
             Entered::Now(_left) => {
                 let _leave = Leave { agent: self, id };
                 Some(work.await)
@@ -201,7 +209,7 @@ impl Agent {
     async fn act(&self, document: &HostWork, world: &World, act: Act) -> Result<Option<Answer>, store::Error> {
         let (id, epoch) = (&document.id, document.epoch);
         let only_waits = act.step.only_waits();
-        let left = match self.enter(id, Some((act.scope.clone(), act.step.resource.clone())), only_waits) {
+        let left = match self.enter((id, epoch), Some((act.scope.clone(), act.step.resource.clone())), only_waits) {
             Entered::Now(left) => left,
             Entered::Runs(waits) => return Ok(Some(Answer::Running { waits })),
             Entered::Busy => {
@@ -240,7 +248,7 @@ impl Agent {
         let result = tokio::select! {
             biased;
             ended = running => ended.map_or_else(|_panic| Err("pgmoor panicked in this step".to_owned()), |ended| ended.result),
-            () = left.cancelled() => Err("a newer step on the same took its place".to_owned()),
+            () = left.cancelled() => Err("it only waited, and a newer step on the same or another lead came".to_owned()),
         };
         match result {
             Ok(()) => WorkEnd::Done,
@@ -252,7 +260,7 @@ impl Agent {
     }
 
     /// Puts work on the list of what runs. A step that only waits for the same resource leaves it.
-    fn enter(&self, id: &TaskId, on: Option<(Scope, ResourceId)>, only_waits: bool) -> Entered {
+    fn enter(&self, (id, epoch): (&TaskId, u64), on: Option<(Scope, ResourceId)>, only_waits: bool) -> Entered {
         let mut all = self.running();
         if let Some(same) = all.get(id) {
             return Entered::Runs(same.waits.clone());
@@ -264,8 +272,15 @@ impl Agent {
             return Entered::Busy;
         }
         let left = CancellationToken::new();
-        all.insert(id.clone(), Running { on, waits: None, only_waits, left: left.clone() });
+        all.insert(id.clone(), Running { on, epoch, waits: None, only_waits, left: left.clone() });
         Entered::Now(left)
+    }
+
+    /// Ends steps of an older lead that only wait: whatever they wait for may never come, now that another decides.
+    fn end_waits_before(&self, epoch: u64) {
+        for running in self.running().values().filter(|running| running.only_waits && running.epoch < epoch) {
+            running.left.cancel();
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<TaskId, Running>> {

@@ -85,7 +85,7 @@ pub fn graph(
         }
     }
     let endpoints = record.etcd_members.values().map(|address| layout::etcd_url(address, options.etcd_client_port));
-    let voters = record.etcd_members.values().map(|address| members::peer_url(address, options));
+    let voters = members::voters(record).map(|address| members::peer_url(address, options));
     let etcd = Attributes::Etcd { endpoints: endpoints.collect(), voters: voters.collect(), authentication: true };
     let etcd = Draft::new(Kind::Etcd, "etcd", Executor::Manager, etcd)
         .from(&services)
@@ -197,12 +197,13 @@ impl Fleet<'_> {
         drafts.add(service.after(before))
     }
 
-    /// Whether a host's member comes, and whether it goes. One that comes is in the list of members before it starts; one
-    /// that goes is taken out before it ends.
+    /// Whether a host's member comes and has not started, and whether it goes. One that comes is in the list of members
+    /// before it starts; one that goes is taken out before it ends.
     fn changes(&self, of: &HostId) -> (bool, bool) {
         match &self.record.etcd_change {
             None => (false, false),
-            Some(EtcdChange::Joins { host }) => (host == of, false),
+            Some(EtcdChange::Joins { host, started: false }) => (host == of, false),
+            Some(EtcdChange::Joins { started: true, .. }) => (false, false),
             Some(EtcdChange::Leaves { host, .. }) => (false, host == of),
         }
     }

@@ -44,8 +44,8 @@ pub fn next(record: &FleetRecord, hosts: &Hosts, standing: &Standing) -> Option<
     let fit: BTreeSet<&HostId> =
         hosts.iter().map(|facts| &facts.host).filter(|host| !record.hosts.contains_key(*host)).collect();
     match &record.etcd_change {
-        // It has no vote yet, so nobody needs it.
-        Some(EtcdChange::Joins { host }) if !fit.contains(host) => return Some(leave(record.clone(), host)),
+        // It has no vote yet, or only just, so nobody needs it.
+        Some(EtcdChange::Joins { host, .. }) if !fit.contains(host) => return Some(leave(record.clone(), host)),
         Some(EtcdChange::Joins { .. } | EtcdChange::Leaves { .. }) => return None,
         None => {}
     }
@@ -84,7 +84,7 @@ fn join(mut record: FleetRecord, facts: &HostFacts) -> FleetRecord {
     record.etcd_members.insert(facts.host.clone(), facts.advertise_address.to_string());
     let joined = EtcdJoined { revision: record.revision, members: record.etcd_members.clone() };
     record.etcd_joined.insert(facts.host.clone(), joined);
-    record.etcd_change = Some(EtcdChange::Joins { host: facts.host.clone() });
+    record.etcd_change = Some(EtcdChange::Joins { host: facts.host.clone(), started: false });
     record
 }
 
@@ -104,12 +104,25 @@ pub fn voting(record: &FleetRecord) -> usize {
     record.etcd_members.len().saturating_sub(usize::from(coming))
 }
 
-/// The record once its change of members is done: who came has its vote, of who went nothing is left.
+/// Where the members are that are to have a vote: all, but for one that comes and has not started yet.
+pub(super) fn voters(record: &FleetRecord) -> impl Iterator<Item = &str> {
+    let coming = match &record.etcd_change {
+        Some(EtcdChange::Joins { host, started: false }) => Some(host),
+        Some(EtcdChange::Joins { started: true, .. } | EtcdChange::Leaves { .. }) | None => None,
+    };
+    let voting = record.etcd_members.iter().filter(move |(host, _)| Some(*host) != coming);
+    voting.map(|(_, address)| address.as_str())
+}
+
+/// The record once what it says of its change of members is done: who came has started and gets its vote, then the change
+/// is over; of who went nothing is left.
 #[must_use]
 pub fn done(mut record: FleetRecord) -> FleetRecord {
-    if record.etcd_change.take().is_some() {
-        record.revision += 1;
+    let Some(change) = record.etcd_change.take() else { return record };
+    if let EtcdChange::Joins { host, started: false } = change {
+        record.etcd_change = Some(EtcdChange::Joins { host, started: true });
     }
+    record.revision += 1;
     record
 }
 

@@ -178,6 +178,10 @@ pub enum EtcdChange {
     Joins {
         /// The host.
         host: HostId,
+        /// It is in etcd's own list of members and has started, without a vote. Before that it gets none: a member with a
+        /// vote must be startable while etcd has no quorum and nobody can read the list.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        started: bool,
     },
     /// A host has a member no more. It is not among the members any more; what is left of it goes.
     Leaves {

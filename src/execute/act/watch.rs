@@ -75,7 +75,7 @@ impl Watch {
 fn etcd_service(world: &World) -> String {
     let record = world.record.get();
     let host = match &record.etcd_change {
-        Some(EtcdChange::Joins { host }) => host,
+        Some(EtcdChange::Joins { host, .. }) => host,
         Some(EtcdChange::Leaves { .. }) | None => &world.facts.host,
     };
     layout::etcd_service(&world.fleet, host)
