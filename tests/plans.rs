@@ -76,13 +76,16 @@ impl Site {
         }
     }
 
-    /// The database after this document was accepted, on the first host.
-    fn database(&self, document: &str, before: Option<&Applied>) -> Applied {
-        self.database_on(&[1], document, before)
+    /// The same with its nodes on these hosts.
+    fn database_on(&self, hosts: &[u8], document: &str, before: Option<&Applied>) -> Applied {
+        let ids: Vec<HostId> = hosts.iter().map(|number| facts(*number).host).collect();
+        let mut document: serde_json::Value = serde_json::from_str(document).unwrap();
+        document["nodes"] = serde_json::json!([{"name": "n1", "host_ids": ids}]);
+        self.database(&document.to_string(), before)
     }
 
-    /// The same with its node on these hosts, which admission does not take yet.
-    fn database_on(&self, hosts: &[u8], document: &str, before: Option<&Applied>) -> Applied {
+    /// The database after this document was accepted; without nodes, on the first host.
+    fn database(&self, document: &str, before: Option<&Applied>) -> Applied {
         let here = facts(1);
         let id = DatabaseId::parse("shop").unwrap();
         let context = Context {
@@ -96,10 +99,7 @@ impl Site {
             data_dir: &here.data_dir,
             default_memory_bytes: pgmoor::contract::spec::DEFAULT_MEMORY_BYTES,
         };
-        let mut spec = accept(&id, document.as_bytes(), &context).unwrap();
-        for node in &mut spec.nodes {
-            node.hosts = hosts.iter().map(|number| facts(*number).host).collect();
-        }
+        let spec = accept(&id, document.as_bytes(), &context).unwrap();
         let stored = StoredSpec {
             document: Secret::new(document),
             digest: Digest::of_bytes(document.as_bytes()),
@@ -309,6 +309,92 @@ fn a_node_gets_another_image() {
 #[test]
 fn a_node_gets_another_port() {
     golden("hosts-port-change", &moved((THREE, THREE), "5432", "5433"));
+}
+
+/// Some nodes of a shop on these hosts, each with what more it says.
+fn nodes(site: &Site, nodes: &[(u8, &[u8], &str)], more: &str) -> String {
+    let mut versions: Vec<&str> = site.catalogue.postgres.iter().map(|image| image.version.as_str()).collect();
+    versions.sort_unstable();
+    let node = |(number, hosts, own): &(u8, &[u8], &str)| {
+        let hosts: Vec<String> = hosts.iter().map(|host| format!("\"host-{host}\"")).collect();
+        format!(r#"{{"name": "n{number}", "host_ids": [{}], "port": 543{number}{own}}}"#, hosts.join(", "))
+    };
+    let list: Vec<String> = nodes.iter().map(node).collect();
+    let document = format!(
+        r#"{{"node_replication": "none", "nodes": [{}], "postgres_version": "OLD",
+            "database_users": [{{"username": "app", "db_owner": true, "attributes": ["LOGIN"]}}]{more}}}"#,
+        list.join(", ")
+    );
+    // What is said later wins.
+    let document = if document.contains("NEW") { document.replace("\"OLD\"", "\"NEW\"") } else { document };
+    document.replace("OLD", versions[0]).replace("NEW", versions[1])
+}
+
+/// Nodes, each with its number, its hosts and what else it says, and what else the document says.
+type Declared<'a> = (&'a [(u8, &'a [u8], &'a str)], &'a str);
+
+/// The plan from some nodes to others.
+fn between(before: Declared<'_>, after: Declared<'_>) -> Plan {
+    let site = Site::new();
+    let before = site.database(&nodes(&site, before.0, before.1), None);
+    let after = site.database(&nodes(&site, after.0, after.1), Some(&before));
+    let (record, options) = (&after.record, FleetOptions::default());
+    let leaving = database::leaving(&after.spec, record, &site.fleet, &site.hosts, &site.catalogue, &options).unwrap();
+    let mut seen = seen(&before.graph, &after.graph);
+    // What is inside a Postgres that goes is not looked at.
+    seen.strays.retain(|id, _| leaving.contains(id));
+    seen.resources.retain(|id, _| after.graph.contains(id) || leaving.contains(id));
+    planned(&Scope::Database(before.spec.id), &after.graph, &seen)
+}
+
+const PAIR: &[(u8, &[u8], &str)] = &[(1, &[1, 2], ""), (2, &[3], "")];
+/// A word in a document that asks for the newer version.
+const NEWER: &str = r#", "client_token": "NEW""#;
+
+#[test]
+fn two_nodes_get_another_image_one_by_one() {
+    golden("nodes-image", &between((PAIR, ""), (PAIR, NEWER)));
+}
+
+#[test]
+fn two_nodes_get_another_image_at_the_same_time() {
+    let concurrent = format!(r#"{NEWER}, "node_updates": "concurrent""#);
+    golden("nodes-image-concurrent", &between((PAIR, ""), (PAIR, &concurrent)));
+}
+
+#[test]
+fn a_node_comes_beside_an_update() {
+    let one: &[(u8, &[u8], &str)] = &[(1, &[1], ""), (2, &[2], "")];
+    let more: &[(u8, &[u8], &str)] = &[(3, &[1], ""), (1, &[1], ""), (2, &[2], r#", "memory": "1GiB""#)];
+    golden("nodes-new-beside-update", &between((one, ""), (more, "")));
+}
+
+#[test]
+fn a_node_is_removed() {
+    let three: &[(u8, &[u8], &str)] = &[(1, &[1], ""), (2, &[2, 1], ""), (3, &[3], "")];
+    let removed: &[(u8, &[u8], &str)] = &[(1, &[1], ""), (2, &[2, 1], r#", "deleted": true"#), (3, &[3], "")];
+    let plan = between((three, ""), (removed, ""));
+    assert!(plan.steps().all(|step| !step.resource.name.contains("-n1-") && !step.resource.name.contains("-n3-")));
+    golden("nodes-removed", &plan);
+}
+
+#[test]
+fn a_node_gets_a_replica() {
+    let more: &[(u8, &[u8], &str)] = &[(1, &[1, 2], ""), (2, &[3, 1], "")];
+    golden("nodes-add-replica", &between((PAIR, ""), (more, "")));
+}
+
+/// Its primary takes it first: a replica must not have less than its primary.
+#[test]
+fn a_parameter_is_lowered() {
+    let from = ("\"max_connections\": 100", "\"max_connections\": 50");
+    golden("hosts-parameter-lowered", &moved((&[1, 2], &[1, 2]), from.0, from.1));
+}
+
+#[test]
+fn a_parameter_is_raised() {
+    let from = ("\"max_connections\": 100", "\"max_connections\": 200");
+    golden("hosts-parameter-raised", &moved((&[1, 2], &[1, 2]), from.0, from.1));
 }
 
 /// Whoever plans describes the same, and what leaves is remembered until it is gone.

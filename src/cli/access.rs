@@ -4,6 +4,7 @@
 //! as an argument (which every user of the machine can read). The server is always checked: by the address that its
 //! certificate names, and where it is reached at a container's address, by the instance's name.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use super::{Context, Error, Exit, Out};
 use crate::domain::credentials::{Credentials, InstanceAccess};
 use crate::domain::layout;
 use crate::drivers::swarm::{Docker, Labels, Swarm as _};
-use crate::model::{DatabaseId, Secret};
+use crate::model::{DatabaseId, NodeName, Secret};
 
 /// The label by which Docker says which Swarm service a container is of.
 const SERVICE_LABEL: &str = "com.docker.swarm.service.name";
@@ -57,7 +58,7 @@ struct Target {
 
 pub(super) async fn connection(context: &Context<'_>, args: &ConnectionArgs, out: &mut Out) -> Result<Exit, Error> {
     let credentials = read(context, &args.database)?;
-    let (mut target, password) = target(context, credentials, args.user.as_deref()).await?;
+    let (mut target, password) = target(context, credentials, (args.node.as_ref(), args.user.as_deref())).await?;
     target.password = password.filter(|_| args.show_password).map(|password| password.expose().to_owned());
     target.uri = uri(&target);
     out.document(args.output.format, &target, |_| format!("{}\n", plain(&target.uri)))?;
@@ -66,7 +67,7 @@ pub(super) async fn connection(context: &Context<'_>, args: &ConnectionArgs, out
 
 pub(super) async fn psql(context: &Context<'_>, args: &Psql) -> Result<Exit, Error> {
     let credentials = read(context, &args.database)?;
-    let (target, password) = target(context, credentials, args.user.as_deref()).await?;
+    let (target, password) = target(context, credentials, (args.node.as_ref(), args.user.as_deref())).await?;
     let mut command = std::process::Command::new("psql");
     for variable in MISLEADING {
         command.env_remove(variable);
@@ -124,15 +125,26 @@ fn user(credentials: &Credentials, asked: Option<&str>) -> Result<String, Error>
     user.cloned().ok_or_else(|| Error::NoUsers(credentials.database.clone()))
 }
 
+/// The first instance of a node; of the first node where none is named.
+fn of_node<'a>(credentials: &'a Credentials, node: Option<&NodeName>) -> Result<&'a InstanceAccess, Error> {
+    let mut instances = credentials.instances.iter();
+    if let Some(instance) = instances.find(|instance| node.is_none_or(|node| instance.node == *node)) {
+        return Ok(instance);
+    }
+    let database = credentials.database.clone();
+    let Some(node) = node else { return Err(Error::NoContainer { service: database.to_string() }) };
+    let nodes: BTreeSet<&str> = credentials.instances.iter().map(|instance| instance.node.as_str()).collect();
+    let nodes = nodes.into_iter().collect::<Vec<_>>().join(", ");
+    Err(Error::NoNode { database, node: node.clone(), nodes })
+}
+
 async fn target(
     context: &Context<'_>,
     credentials: Credentials,
-    asked: Option<&str>,
+    (node, asked): (Option<&NodeName>, Option<&str>),
 ) -> Result<(Target, Option<Secret>), Error> {
     let user = user(&credentials, asked)?;
-    let Some(instance) = credentials.instances.first() else {
-        return Err(Error::NoContainer { service: credentials.database.to_string() });
-    };
+    let instance = of_node(&credentials, node)?;
     let (host, hostaddr, port) = match instance.port {
         Some(port) => (instance.address.clone(), None, port),
         None => {
@@ -224,6 +236,22 @@ mod tests {
         assert_eq!(user(&credentials, None).unwrap(), "app");
         credentials.passwords.clear();
         assert!(matches!(user(&credentials, None), Err(Error::NoUsers(_))));
+    }
+
+    #[test]
+    fn a_node_is_chosen_by_its_name() {
+        let mut credentials = credentials();
+        let mut second = credentials.instances[0].clone();
+        second.node = NodeName::parse("n2").unwrap();
+        second.port = Some(5434);
+        credentials.instances.push(second);
+        let port = |node: Option<&str>| {
+            let node = node.map(|name| NodeName::parse(name).unwrap());
+            of_node(&credentials, node.as_ref()).map(|instance| instance.port)
+        };
+        assert_eq!((port(None).unwrap(), port(Some("n2")).unwrap()), (Some(5433), Some(5434)));
+        let error = port(Some("n3")).unwrap_err().to_string();
+        assert!(error.contains("n1, n2"), "{error}");
     }
 
     fn example() -> Target {

@@ -13,7 +13,7 @@ use clap_complete::Shell;
 pub use broker::{Bridge, BrokerCommand, BrokerInit, BrokerUsers, Passwd};
 pub use host::{HostCommand, HostJoin, HostNamed, HostRemove, HostToken, Hosts};
 
-use crate::model::DatabaseId;
+use crate::model::{DatabaseId, NodeName};
 
 /// How answers look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -322,6 +322,9 @@ pub struct Connection {
     /// The database
     #[arg(value_name = "DATABASE")]
     pub database: DatabaseId,
+    /// The node, where the database has several [default: the first]
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<NodeName>,
     /// The user to log in as [default: the owner]
     #[arg(long, short = 'U', value_name = "NAME")]
     pub user: Option<String>,
@@ -339,6 +342,9 @@ pub struct Psql {
     /// The database
     #[arg(value_name = "DATABASE")]
     pub database: DatabaseId,
+    /// The node, where the database has several [default: the first]
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<NodeName>,
     /// The user to log in as [default: the owner]
     #[arg(long, short = 'U', value_name = "NAME")]
     pub user: Option<String>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::ids::IdError;
-use crate::model::{DatabaseId, FleetId};
+use crate::model::{DatabaseId, FleetId, NodeName};
 use crate::{domain, drivers, mqtt};
 
 /// Why a command failed.
@@ -186,6 +186,16 @@ pub enum Error {
         /// Who there is.
         users: String,
     },
+    /// The database has no such node.
+    #[error("database {database} has no node {node}; it has: {nodes}")]
+    NoNode {
+        /// The database.
+        database: DatabaseId,
+        /// Which was asked for.
+        node: NodeName,
+        /// Which there are.
+        nodes: String,
+    },
     /// The database has no user at all.
     #[error("database {0} has no user to log in as")]
     NoUsers(DatabaseId),
@@ -293,6 +303,7 @@ impl Error {
             | Self::Unreadable { .. }
             | Self::BadCredentials { .. }
             | Self::NoUser { .. }
+            | Self::NoNode { .. }
             | Self::Psql(_)
             | Self::NoKind { .. }
             | Self::NoVerb(_)

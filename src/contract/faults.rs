@@ -168,6 +168,8 @@ codes! {
         "pin an image of that version, or ask for the version of the image",
     PortClash "port-clash" "Another database of the host, or another node, already has the port."
         "choose another port, or 0: then pgmoor chooses a free one",
+    NodeMissing "node-missing" "A node that the database has is not in the spec: leaving it out does not remove it."
+        "list it as it was; to remove it and move its data to the trash, list it with `\"deleted\": true`",
     ImmutableField "immutable-field" "The field cannot be changed once the database exists."
         "put back what it was, or make another database",
     MajorVersionChange "major-version-change" "The Postgres major version cannot be changed in place."

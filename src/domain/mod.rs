@@ -62,9 +62,6 @@ impl Default for FleetOptions {
 /// Why there is no graph, or no record.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Multi-active databases are not built yet.
-    #[error("describe the database: it has {0} nodes, and this build describes one")]
-    Nodes(usize),
     /// An instance belongs to a host whose facts were not given.
     #[error("describe node {node}: nothing is known about host {host}")]
     Host {

@@ -111,7 +111,7 @@ pub(super) fn render(
     catalogue: &Catalogue,
 ) -> Result<BTreeMap<String, String>, Error> {
     let mut parameters: BTreeMap<String, String> = pairs(&ALWAYS).collect();
-    parameters.extend(tuning::derive(machine(spec, node, hosts)));
+    parameters.extend(tuning::derive(machine(node, hosts)));
     let image = catalogue.postgres(&node.postgres_version);
     let spock = image.and_then(|image| image.multi_active.as_deref()) == Some("spock");
     if spock {
@@ -144,15 +144,15 @@ fn pairs<'a>(list: &'a [(&str, &str)]) -> impl Iterator<Item = (String, String)>
 
 /// A spec without a processor limit may use all of the host's, as in the reference; of several hosts, all of the
 /// smallest's, since the parameters are the node's and any of its instances may become its primary.
-fn machine(spec: &AcceptedSpec, node: &NodeSpec, hosts: &Hosts) -> Machine {
+fn machine(node: &NodeSpec, hosts: &Hosts) -> Machine {
     let cpus = match node.cpu_millis {
         Some(millis) => millis.div_ceil(1000),
         None => {
             node.hosts.iter().filter_map(|host| hosts.get(host)).map(|facts| u64::from(facts.cpus)).min().unwrap_or(1)
         }
     };
-    let nodes = u64::try_from(spec.nodes.len()).unwrap_or(u64::MAX);
-    Machine { memory_bytes: node.memory_bytes, cpus: cpus.max(1), nodes }
+    // The formulas mean nodes that replicate to each other; those of this build do not.
+    Machine { memory_bytes: node.memory_bytes, cpus: cpus.max(1), nodes: 1 }
 }
 
 /// Every library once: ours, what the extensions need, what the user names.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream};
 
-use super::act::primary;
+use super::act::{is_of, primary};
 use crate::domain::layout;
 use crate::drivers::{Error, Result};
-use crate::model::{Executor, HostId, Scope};
+use crate::model::{Executor, HostId, NodeName, Scope};
 use crate::world::World;
 use crate::world::work::{ImageFound, Question, Told};
 
@@ -32,20 +32,20 @@ pub(super) async fn of(world: &World, scope: &Scope, executor: &Executor) -> Res
         Executor::Host(host) => Ok(Place::There(host.clone())),
         // Who cannot ask others does what it is asked, or says that no primary is here.
         Executor::Primary(_) if world.remote.is_none() => Ok(Place::Here),
-        Executor::Primary(_) => of_primary(world, scope).await,
+        Executor::Primary(node) => of_primary(world, scope, node).await,
     }
 }
 
 /// The host whose instance is primary. While none says so, this one: it knows why there is none here.
-async fn of_primary(world: &World, scope: &Scope) -> Result<Place> {
+async fn of_primary(world: &World, scope: &Scope, node: &NodeName) -> Result<Place> {
     let others: BTreeSet<HostId> =
-        hosts_of(world, scope).await?.into_iter().filter(|h| *h != world.facts.host).collect();
-    if others.is_empty() || primary(world, scope).await.is_ok() {
+        hosts_of(world, scope, node).await?.into_iter().filter(|h| *h != world.facts.host).collect();
+    if others.is_empty() || primary(world, scope, node).await.is_ok() {
         return Ok(Place::Here);
     }
     let mut silent = None;
     for host in others {
-        let question = Question::Primary { scope: scope.clone() };
+        let question = Question::Primary { scope: scope.clone(), node: node.clone() };
         match world.other(&host)?.ask(&host, question).await {
             Ok(Told::Primary { serves: true }) => return Ok(Place::There(host)),
             Ok(_) => {}
@@ -56,10 +56,11 @@ async fn of_primary(world: &World, scope: &Scope) -> Result<Place> {
     silent.map_or(Ok(Place::Here), Err)
 }
 
-/// The hosts on which services of a scope are placed.
-async fn hosts_of(world: &World, scope: &Scope) -> Result<BTreeSet<HostId>> {
+/// The hosts on which services of a node are placed.
+async fn hosts_of(world: &World, scope: &Scope, node: &NodeName) -> Result<BTreeSet<HostId>> {
     let services = world.drivers.swarm.services(&world.selector(scope)).await?;
-    Ok(services.iter().filter_map(|service| host_of(world, &service.attributes.swarm_node)).cloned().collect())
+    let own = services.iter().filter(|service| is_of(service, node));
+    Ok(own.filter_map(|service| host_of(world, &service.attributes.swarm_node)).cloned().collect())
 }
 
 /// The host that a Swarm node is, if it is one of ours.
@@ -111,7 +112,7 @@ pub fn unexpected(host: &HostId, told: &Told) -> Error {
 pub async fn answer(world: &World, question: &Question) -> Result<Told> {
     match question {
         Question::Mounting { path } => Ok(Told::Mounting { containers: mounting_here(world, path).await? }),
-        Question::Primary { scope } => Ok(Told::Primary { serves: primary(world, scope).await.is_ok() }),
+        Question::Primary { scope, node } => Ok(Told::Primary { serves: primary(world, scope, node).await.is_ok() }),
         Question::Room { ports, paths, image } => room(world, (ports, paths), image.as_ref()).await,
         Question::Vitals { targets } => {
             let looks: Vec<_> = targets.iter().map(|target| super::vitals(world, target)).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::digest::Digest;
 use super::ids::{DatabaseId, HostId, NodeName};
 use super::resource::SynchronousMode;
-use super::spec::{AcceptedSpec, Approval, NodeSpec, PortRequest, Reconcile, Scripts, SwarmOptions};
+use super::spec::{AcceptedSpec, Approval, NodeSpec, NodeUpdates, PortRequest, Reconcile, Scripts, SwarmOptions};
 
 /// The smallest spec.
 pub(crate) fn minimal() -> AcceptedSpec {
@@ -35,6 +35,7 @@ pub(crate) fn minimal() -> AcceptedSpec {
             pg_ident: Vec::new(),
             swarm: SwarmOptions::default(),
         }],
+        node_updates: NodeUpdates::OneByOne,
         users: Vec::new(),
         extensions: BTreeMap::new(),
         scripts: Scripts::default(),

@@ -215,6 +215,14 @@ impl InstanceId {
         Self(format!("{database}-{node}-{}", short_hash(host.as_str())))
     }
 
+    /// The node that it is of; none: it was not derived by [`InstanceId::derive`].
+    #[must_use]
+    pub fn node(&self) -> Option<NodeName> {
+        let (rest, _host) = self.0.rsplit_once('-')?;
+        let (_database, node) = rest.rsplit_once('-')?;
+        NodeName::parse(node).ok()
+    }
+
     /// Whether it was derived for this host.
     #[must_use]
     pub fn is_on(&self, host: &HostId) -> bool {
@@ -302,6 +310,7 @@ mod tests {
         );
         // base36(sha1("host-1")) computed with Python's hashlib.
         assert_eq!(id.as_str(), format!("shop-n1-{}", short_hash("host-1")));
+        assert_eq!(id.node(), NodeName::parse("n1").ok());
         assert_eq!(short_hash("host-1").len(), 8);
         assert_eq!(short_hash("host-1"), HOST_1_HASH);
     }

@@ -49,6 +49,9 @@ pub enum Standing {
     Primary {
         /// The instances that stream from it, each with the bytes of write-ahead log that it has yet to replay.
         streaming: BTreeMap<InstanceId, u64>,
+        /// What it runs with of the parameters of which a replica must have at least as much, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        runs_with: BTreeMap<String, u64>,
     },
     /// It follows a primary, or recovers.
     Replica,

@@ -1,7 +1,43 @@
-//! Which parameters of PostgreSQL 17 take effect only at a start of the server.
+//! Which parameters of PostgreSQL 17 take effect only at a start of the server, and of which a replica needs as much as
+//! its primary has.
 //!
 //! Invariant: the list is a forecast for people (and what the in-memory Postgres goes by). Whether the real one waits
 //! for a restart is observed (`pending_restart`), and only that restarts it.
+
+use std::collections::BTreeMap;
+
+/// Parameters of which a replica must have at least as much as its primary (PostgreSQL, "Hot Standby: Administrator's
+/// Overview"), with what Patroni sets where the configuration does not say.
+const AS_MUCH_AS_PRIMARY: [(&str, u64); 5] = [
+    ("max_connections", 100),
+    ("max_locks_per_transaction", 64),
+    ("max_prepared_transactions", 0),
+    ("max_wal_senders", 10),
+    ("max_worker_processes", 8),
+];
+
+/// The names of the parameters of which a replica must have at least as much as its primary.
+pub fn as_much_as_primary() -> impl Iterator<Item = &'static str> {
+    AS_MUCH_AS_PRIMARY.iter().map(|(name, _)| *name)
+}
+
+/// What a node's configuration gives of these. What is not written as a whole number is left out.
+#[must_use]
+pub fn given_as_much(parameters: &BTreeMap<String, String>) -> BTreeMap<String, u64> {
+    as_much(|name| parameters.get(name).map(String::as_str))
+}
+
+/// The same of parameters that are looked up one by one.
+pub fn as_much<'a>(parameter: impl Fn(&str) -> Option<&'a str>) -> BTreeMap<String, u64> {
+    let given = |(name, patronis): &(&str, u64)| {
+        let value = match parameter(name) {
+            Some(text) => text.trim().parse().ok()?,
+            None => *patronis,
+        };
+        Some(((*name).to_owned(), value))
+    };
+    AS_MUCH_AS_PRIMARY.iter().filter_map(given).collect()
+}
 
 /// Parameters of context `postmaster`, sorted: `postgres --describe-config` of PostgreSQL 17, and the three that it
 /// does not list (`config_file`, `debug_io_direct`, `ignore_invalid_pages`).
@@ -102,6 +138,16 @@ mod tests {
     fn lists_are_sorted() {
         assert!(POSTMASTER.is_sorted());
         assert!(POSTMASTER_OF_EXTENSIONS.is_sorted());
+    }
+
+    #[test]
+    fn what_a_replica_needs_is_read_from_the_configuration() {
+        let given = [("max_connections", "25"), ("max_wal_senders", "ten"), ("work_mem", "7")];
+        let given = given_as_much(&given.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let found: Vec<(&str, u64)> = given.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let rest = [("max_locks_per_transaction", 64), ("max_prepared_transactions", 0), ("max_worker_processes", 8)];
+        assert_eq!(found, [&[("max_connections", 25)][..], &rest].concat());
+        assert!(as_much_as_primary().all(restart_required));
     }
 
     #[test]

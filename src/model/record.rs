@@ -23,6 +23,10 @@ pub struct Record {
     pub spec: Option<StoredSpec>,
     /// The image each node was given when its spec was accepted, so that a newer catalogue changes no running image.
     pub images: BTreeMap<String, String>,
+    /// Instances of nodes that were removed: their data is in the trash, where that of the whole database would be, and
+    /// goes with it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub trashed: BTreeSet<InstanceId>,
     /// Ports chosen for instances whose spec says 0.
     pub ports: BTreeMap<InstanceId, u16>,
     /// The hosts chosen for each node whose spec leaves them open, by the node's name.
@@ -107,6 +111,7 @@ impl Record {
             database,
             spec: None,
             images: BTreeMap::new(),
+            trashed: BTreeSet::new(),
             ports: BTreeMap::new(),
             placement: BTreeMap::new(),
             passwords: BTreeMap::new(),

@@ -127,6 +127,9 @@ pub enum Dependency {
 pub struct Member {
     /// Its node.
     pub node: NodeName,
+    /// When the turn of its node is: nodes of a smaller one are changed before, those of the same one at the same time.
+    #[serde(default)]
+    pub turn: usize,
     /// Its place among the node's instances: the first is the initial primary. One that leaves comes after all others.
     pub place: usize,
     /// It.

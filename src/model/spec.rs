@@ -36,8 +36,11 @@ pub struct AcceptedSpec {
     pub database_name: String,
     /// The template it was made from, when the document names one.
     pub template: Option<String>,
-    /// The nodes, overrides resolved. One in this build.
+    /// The nodes, overrides resolved, in the order of the document; those that it removes are not among them. Several do
+    /// not replicate to each other in this build: each is a database of its own.
     pub nodes: Vec<NodeSpec>,
+    /// In which order several nodes are changed.
+    pub node_updates: NodeUpdates,
     /// The roles, in the order of the document.
     pub users: Vec<UserSpec>,
     /// Extensions of the database, by name.
@@ -69,6 +72,16 @@ pub enum Reconcile {
     Observe,
     /// Nothing is looked at but health, and nothing is applied.
     Paused,
+}
+
+/// In which order the nodes of a database are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodeUpdates {
+    /// One after another, as the spec lists them.
+    #[default]
+    OneByOne,
+    /// All at the same time; of each node still one instance at a time.
+    Concurrent,
 }
 
 /// One node, with the spec's values and the node's overrides merged.

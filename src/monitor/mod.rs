@@ -182,7 +182,8 @@ impl Monitor {
                 self.instances.entry(name.clone()).or_insert_with(|| resumed(&self.store, &topic.to_string(fleet)));
             if !one.there && tracker.said().is_none() {
                 // It is still to be made: `status` tells of that.
-                members.push(Member { name: name.to_string(), health: Health::Down, primary: false });
+                let node = one.target.node.clone();
+                members.push(Member { name: name.to_string(), node, health: Health::Down, primary: false });
                 continue;
             }
             is_there = true;
@@ -195,6 +196,7 @@ impl Monitor {
             changed |= self.primaries.insert(name.clone(), role) != Some(role);
             members.push(Member {
                 name: name.to_string(),
+                node: one.target.node.clone(),
                 health: tracker.health(),
                 primary: role == Some(Role::Primary),
             });

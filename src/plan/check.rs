@@ -5,12 +5,13 @@
 //! before it, which also rules out circles.
 
 mod nodes;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::Input;
 use super::value::{Action, Plan, Purpose, Step};
-use crate::model::{Attributes, Dependency, Kind, NodeName, Observation, ResourceId};
+use crate::model::{Attributes, Dependency, Kind, Member, NodeName, Observation, Resource, ResourceId};
 
 /// What is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -105,6 +106,28 @@ pub enum Violation {
     /// A primary is interrupted although another could have taken its role before.
     #[error("{0} is interrupted while it is part of the primary")]
     InterruptsPrimary(ResourceId),
+    /// A stage interrupts instances of nodes that have turns of their own.
+    #[error("stage {stage} interrupts {node} and another node, which are to be changed one after another")]
+    TwoNodesAtOnce {
+        /// One of them.
+        node: NodeName,
+        /// The stage, from 0.
+        stage: usize,
+    },
+    /// A node is changed before, or together with, one whose turn is before, or one that is new before one that is there.
+    #[error("stage {stage} changes {node} before its turn")]
+    BeforeItsTurn {
+        /// The node.
+        node: NodeName,
+        /// The stage, from 0.
+        stage: usize,
+    },
+    /// A replica is interrupted before its primary, which must take a lowered parameter first.
+    #[error("{0} is interrupted before its primary, which must take a lowered parameter first")]
+    BeforeItsPrimary(ResourceId),
+    /// A primary is interrupted before a replica that must take a raised parameter first.
+    #[error("{0} is part of the primary, and a replica must take a raised parameter first")]
+    BeforeItsReplicas(ResourceId),
     /// A switchover of something that is no primary, to something that cannot take its role, or among other work.
     #[error("{0}: not a switchover that can be made")]
     BadSwitchover(ResourceId),
@@ -124,6 +147,7 @@ pub fn check(plan: &Plan, input: &Input<'_>) -> Result<(), Vec<Violation>> {
     }
     checker.nothing_forgotten();
     checker.found.extend(nodes::violations(plan, input));
+    checker.found.extend(turns::violations(plan, input));
     if checker.found.is_empty() { Ok(()) } else { Err(checker.found.into_iter().collect()) }
 }
 
@@ -271,7 +295,12 @@ impl<'a> Checker<'a> {
             self.found.insert(Violation::LosesRows(id.clone()));
         }
         let desired = self.input.desired;
-        let beside = self.waiting.iter().find(|id| desired.get(id).is_some_and(|held| held.executor == step.executor));
+        let node = |member: Option<&Member>| member.map(|member| member.node.clone());
+        let own = node(self.input.observed.strays.get(id).and_then(|stray| stray.member.as_ref()));
+        // Nodes use nothing of each other's instances.
+        let same = |other: Option<NodeName>| own.is_none() || other.is_none() || own == other;
+        let beside = |held: &Resource| held.executor == step.executor && same(node(held.member.as_ref()));
+        let beside = self.waiting.iter().find(|id| desired.get(id).is_some_and(beside));
         if let Some(waiting) = beside {
             let waiting = (*waiting).clone();
             self.found.insert(Violation::DeletedBesideWaiting { of: id.clone(), waiting });
@@ -389,6 +418,6 @@ fn holds_data(attributes: &Attributes) -> bool {
 
 /// Whether what is there may be left alone. Only kinds with open attributes, and resources that name what may differ,
 /// are allowed any difference at all.
-fn may_stay(resource: &crate::model::Resource, observed: &Attributes) -> bool {
+fn may_stay(resource: &Resource, observed: &Attributes) -> bool {
     resource.attributes == *observed || resource.id.kind == Kind::Extension || !resource.may_differ.is_empty()
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::disruption;
 use super::input::Input;
 use super::value::{Action, Reason, Step, Waiting, WaitsFor};
-use crate::model::{Executor, InstanceId, Kind, NodeName, Observation, ResourceId, Stray};
+use crate::model::{Executor, InstanceId, Kind, Member, NodeName, Observation, ResourceId, Stray};
 
 /// The last stage, and what cannot be deleted yet.
 pub(super) struct Removal {
@@ -57,12 +57,11 @@ pub(super) fn plan(input: &Input<'_>, held: &[Waiting], staying: &BTreeMap<&Inst
                 (Some(stray), true) => {
                     let member = stray.member.as_ref();
                     let stays = member.and_then(|member| staying.get(&member.instance));
-                    let node = || member.and_then(|member| nodes.get(&member.node));
-                    match (stays, places.get(&stray.executor).or_else(node)) {
+                    let at_place = || places.get(&stray.executor).and_then(|users| may_use(users, member));
+                    let of_node = || nodes.get(&member?.node).cloned();
+                    match (stays, at_place().or_else(of_node)) {
                         (Some(why), _) => removal.wait(id, Some(Action::Delete), WaitsFor::Node { why: why.clone() }),
-                        (None, Some(users)) => {
-                            removal.wait(id, Some(Action::Delete), WaitsFor::Desired { on: users.clone() })
-                        }
+                        (None, Some(users)) => removal.wait(id, Some(Action::Delete), WaitsFor::Desired { on: users }),
                         (None, None) => removal.delete(id, stray, present.object.clone(), after),
                     }
                 }
@@ -177,14 +176,29 @@ fn strays<'a>(input: &Input<'a>) -> BTreeSet<&'a ResourceId> {
         .collect()
 }
 
+/// What waits at a place, and the instance that each is a part of.
+type Users<'a> = BTreeMap<&'a ResourceId, Option<&'a Member>>;
+
+/// Those that may still use what is to be deleted: instances of one node use nothing of another's.
+fn may_use(users: &Users<'_>, deleted: Option<&Member>) -> Option<BTreeSet<ResourceId>> {
+    let other_node = |user: &Option<&Member>| match (user, deleted) {
+        (Some(user), Some(deleted)) => user.node != deleted.node,
+        (Some(_) | None, None) | (None, Some(_)) => false,
+    };
+    let users = users.iter().filter(|(_, user)| !other_node(user)).map(|(id, _)| (*id).clone());
+    let users: BTreeSet<ResourceId> = users.collect();
+    (!users.is_empty()).then_some(users)
+}
+
 /// The executors at which something desired waits, or to which something that waits is bound by a dependency.
-fn places_in_use<'a>(input: &Input<'a>, held: &[Waiting]) -> BTreeMap<&'a Executor, BTreeSet<ResourceId>> {
-    let mut places: BTreeMap<&Executor, BTreeSet<ResourceId>> = BTreeMap::new();
+fn places_in_use<'a>(input: &Input<'a>, held: &[Waiting]) -> BTreeMap<&'a Executor, Users<'a>> {
+    let mut places: BTreeMap<&Executor, Users<'a>> = BTreeMap::new();
     for resource in held.iter().filter_map(|waiting| input.desired.get(&waiting.resource)) {
-        places.entry(&resource.executor).or_default().insert(resource.id.clone());
+        let member = resource.member.as_ref();
+        places.entry(&resource.executor).or_default().insert(&resource.id, member);
         for dependency in resource.dependencies.keys().filter_map(|id| input.desired.get(id)) {
             if matches!(dependency.executor, Executor::Host(_)) {
-                places.entry(&dependency.executor).or_default().insert(resource.id.clone());
+                places.entry(&dependency.executor).or_default().insert(&resource.id, member);
             }
         }
     }

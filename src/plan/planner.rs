@@ -25,7 +25,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         touched.retain(|instance| !held.contains_key(instance));
         walk = Walk::through(input, held);
     }
-    let layout = Layout::new(&nodes, &touched, |id| walk.blocked.contains(id));
+    let layout = Layout::new(&nodes, input.desired, &touched, |id| walk.blocked.contains(id));
     let removal = deletes::plan(input, &walk.waiting, &layout.staying);
     let Walk { steps, mut waiting, .. } = walk;
     waiting.extend(removal.waiting);

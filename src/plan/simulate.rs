@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::value::{Action, Plan, Stage, Step};
+use crate::model::parameters::given_as_much;
 use crate::model::{
     Attributes, Digest, Graph, InstanceId, Kind, Member, Observation, Observed, Present, ResourceId, Standing,
 };
@@ -88,15 +89,29 @@ fn others<'a>(
 fn joined(id: &ResourceId, desired: &Graph, world: &mut Observed) -> Option<Standing> {
     let member = desired.get(id)?.member.as_ref()?;
     if let Some(Observation::Present(Present { standing: Some(standing), .. })) = world.resources.get(id) {
-        return Some(standing.as_ref().clone());
+        return Some(match standing.as_ref().clone() {
+            // It was started anew.
+            Standing::Primary { streaming, .. } => Standing::Primary { streaming, runs_with: given(id, desired) },
+            Standing::Replica => Standing::Replica,
+        });
     }
     for (_, other) in others(member, desired, world) {
-        if let Some(Standing::Primary { streaming }) = other.standing.as_deref_mut() {
+        if let Some(Standing::Primary { streaming, .. }) = other.standing.as_deref_mut() {
             streaming.insert(member.instance.clone(), 0);
             return Some(Standing::Replica);
         }
     }
-    Some(Standing::Primary { streaming: BTreeMap::new() })
+    Some(Standing::Primary { streaming: BTreeMap::new(), runs_with: given(id, desired) })
+}
+
+/// What an instance starts with of the parameters of which a replica must have at least as much as its primary.
+fn given(id: &ResourceId, desired: &Graph) -> BTreeMap<String, u64> {
+    let config = desired.get(id).into_iter().flat_map(|instance| instance.dependencies.keys());
+    let parameters = config.filter_map(|id| {
+        let Attributes::PatroniConfig(config) = &desired.get(id)?.attributes else { return None };
+        Some(given_as_much(&config.parameters))
+    });
+    parameters.flatten().collect()
 }
 
 /// The first candidate that is there takes the role, and all others stream from it.
@@ -105,12 +120,19 @@ fn hand_over(step: &Step, desired: &Graph, world: &mut Observed) {
     let Some(to) = step.candidates.iter().find(there) else { return };
     let Some(member) = desired.get(to).and_then(|resource| resource.member.as_ref()) else { return };
     let mut streaming = BTreeMap::new();
+    let mut runs_with = given(to, desired);
     for (instance, other) in others(member, desired, world) {
+        // It has as much as the primary had, and more where more is wanted: then it was started anew before.
+        if let Some(Standing::Primary { runs_with: before, .. }) = other.standing.as_deref() {
+            for (name, value) in before {
+                runs_with.entry(name.clone()).and_modify(|runs| *runs = (*runs).max(*value)).or_insert(*value);
+            }
+        }
         other.standing = Some(Box::new(Standing::Replica));
         streaming.insert(instance, 0);
     }
     if let Some(Observation::Present(present)) = world.resources.get_mut(to) {
-        present.standing = Some(Box::new(Standing::Primary { streaming }));
+        present.standing = Some(Box::new(Standing::Primary { streaming, runs_with }));
     }
 }
 

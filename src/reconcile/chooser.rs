@@ -43,8 +43,12 @@ impl<'a> Chooser<'a> {
         }
         let mut free = BTreeMap::new();
         for (host, wanted) in wanted {
-            let mut candidates =
-                (PORT_FIRST..=PORT_LAST).rev().filter(|port| !taken.contains_key(&(host.clone(), *port)));
+            let asked = |port: u16| {
+                let mut nodes = spec.nodes.iter().filter(|node| node.hosts.contains(host));
+                nodes.any(|node| node.port == PortRequest::Fixed(port))
+            };
+            let open = |port: &u16| !taken.contains_key(&(host.clone(), *port)) && !asked(*port);
+            let mut candidates = (PORT_FIRST..=PORT_LAST).rev().filter(open);
             let mut found = Vec::new();
             while found.len() < wanted {
                 let ports: BTreeSet<u16> = candidates.by_ref().take(PORTS_ASKED).collect();

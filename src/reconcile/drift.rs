@@ -6,8 +6,9 @@ use super::ledger::say;
 use super::service::Shared;
 use crate::contract::documents::{ConditionType, Event, EventData, EventType, Time};
 use crate::contract::topics::Topic;
+use crate::domain::database::contents;
 use crate::model::spec::Reconcile;
-use crate::model::{DatabaseId, Graph, Kind, Record, ResourceId, Scope};
+use crate::model::{AcceptedSpec, DatabaseId, Graph, Kind, Record, ResourceId, Scope};
 use crate::plan::Plan;
 use crate::plan::drift::{Difference, FIGHT_WINDOW_MS, Look, Memory, News};
 use crate::report;
@@ -66,10 +67,14 @@ pub(super) async fn forget(shared: &Shared, scope: &Scope) -> Result<(), Error> 
 
 /// A record with other passwords is about to be kept. No digest of a resource tells of them: what is done about them is
 /// no repair of drift.
-pub(super) fn passwords_asked(writer: &mut Writer<'_>, record: &Record) -> Result<(), Error> {
+pub(super) fn passwords_asked(writer: &mut Writer<'_>, spec: &AcceptedSpec, record: &Record) -> Result<(), Error> {
     let before = writer.record(&record.database)?.map(|before| before.passwords).unwrap_or_default();
     let others = record.passwords.iter().filter(|(user, password)| before.get(*user) != Some(*password));
-    let roles: Vec<ResourceId> = others.map(|(user, _)| ResourceId::new(Kind::Role, user)).collect();
+    let of_nodes = |user: &String| {
+        let names = spec.nodes.iter().map(|node| contents::name(spec, &node.name, user));
+        names.map(|name| ResourceId::new(Kind::Role, name)).collect::<Vec<_>>()
+    };
+    let roles: Vec<ResourceId> = others.flat_map(|(user, _)| of_nodes(user)).collect();
     let scope = Scope::Database(record.database.clone());
     let before = writer.drift(&scope)?;
     let mut memory = before.clone();

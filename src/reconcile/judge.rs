@@ -16,11 +16,12 @@ use crate::contract::documents::{
     AcceptedBy, ConditionType, Event, EventData, EventType, Time, Verdict, VerdictResult,
 };
 use crate::contract::topics::Topic;
-use crate::contract::{self, Context, Fault};
+use crate::contract::{self, Code, Context, Fault};
 use crate::domain::database::{Accepted, Placements, bury, mint};
 use crate::drivers;
 use crate::model::record::StoredSpec;
-use crate::model::{AcceptedSpec, DatabaseId, HostId, HostPorts, Record};
+use crate::model::spec::NodeSpec;
+use crate::model::{AcceptedSpec, DatabaseId, HostId, HostPorts, InstanceId, Record};
 use crate::store::{self, Candidate, ConditionRow, DesiredRow, HistoryRow, Hold, IntentRow, NewSpec, Rows as _};
 
 /// Why a candidate could not be judged now.
@@ -95,7 +96,9 @@ async fn tried(shared: &Shared, id: &DatabaseId, candidate: &Candidate) -> Resul
         judged.spec = placing::with_hosts(judged.spec, &choices);
         judged.chosen = placing::placements(choices);
         let promised = live::promised(&shared.world, &judged.spec, &document, &looked, promises);
-        let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).collect();
+        let before = (judged.record.as_ref(), judged.previous.as_ref());
+        let strangers = strangers(&judged.spec, before, &document);
+        let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).chain(strangers).collect();
         if !faults.is_empty() {
             return refused(faults).await;
         }
@@ -176,6 +179,29 @@ impl<'a> Placed<'a> {
         };
         (placing::all_hosts(&choices) == first).then(|| self.choices.clone())
     }
+}
+
+/// The faults of nodes that come back beside their data: it is in the trash of other hosts than they are to be on, so they
+/// would come back empty.
+pub(super) fn strangers(
+    spec: &AcceptedSpec,
+    (record, previous): (Option<&Record>, Option<&AcceptedSpec>),
+    document: &serde_json::Value,
+) -> Vec<Fault> {
+    let Some(record) = record.filter(|record| !record.trashed.is_empty()) else { return Vec::new() };
+    let new = |node: &&NodeSpec| previous.is_none_or(|before| before.nodes.iter().all(|old| old.name != node.name));
+    let mut faults = Vec::new();
+    for node in spec.nodes.iter().filter(new) {
+        let mut trashed = record.trashed.iter().filter(|one| one.node().as_ref() == Some(&node.name)).peekable();
+        let is_there = |instance: &InstanceId| node.hosts.iter().any(|host| instance.is_on(host));
+        if trashed.peek().is_none() || trashed.any(is_there) {
+            continue;
+        }
+        let message = format!("the data of {} is in the trash of another host, so it would come back empty", node.name);
+        let hint = "name a host that it was on, or give the new node another name";
+        faults.push(Fault::new(Code::Conflict, live::place_of(document, &node.name, "/host_ids"), message).hint(hint));
+    }
+    faults
 }
 
 /// What was promised so far: read from the records the first time.
@@ -368,7 +394,7 @@ pub(super) async fn accept(
             writer.put_intent(id, &IntentRow::default())?;
         }
         writer.put_desired(id, &row)?;
-        drift::passwords_asked(writer, &record)?;
+        drift::passwords_asked(writer, &spec, &record)?;
         if record.revision > 0 {
             writer.put_record(&record)?;
         }

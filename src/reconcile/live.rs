@@ -16,7 +16,7 @@ use crate::drivers::swarm::{Labels, ServiceSeen};
 use crate::drivers::{self, Result};
 use crate::execute::{ask, unexpected};
 use crate::model::spec::{NodeSpec, PortRequest};
-use crate::model::{AcceptedSpec, HostId, InstanceId, Scope};
+use crate::model::{AcceptedSpec, HostId, InstanceId, NodeName, Scope};
 use crate::world::work::{ImageFound, Question, Told};
 use crate::world::{FLEET_LABEL, SCOPE_LABEL, World};
 
@@ -49,8 +49,8 @@ pub(super) async fn look(world: &World, spec: &AcceptedSpec, document: &Value, m
     let (own, others): (Vec<ServiceSeen>, Vec<ServiceSeen>) =
         services.into_iter().partition(|service| is_own(world, spec, &service.attributes.labels));
     let (mut faults, mut notes) = (names(world, spec, &others).await?, Vec::new());
-    for (index, node) in spec.nodes.iter().enumerate() {
-        let place = Place { document, index };
+    for node in &spec.nodes {
+        let place = Place::of_node(document, &node.name);
         faults.extend(networks(world, node, &place).await?);
         for host in &node.hosts {
             let there = OnHost { host, spec, node, own: &own };
@@ -94,8 +94,9 @@ pub(super) fn promised(
 /// The same of one host, where it is known what others were promised there.
 pub(super) fn overcommitted(facts: &HostFacts, spec: &AcceptedSpec, document: &Value, taken: Amount) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (index, node) in spec.nodes.iter().enumerate().filter(|(_, node)| node.hosts.contains(&facts.host)) {
-        let place = Place { document, index };
+    let mut taken = taken;
+    for node in spec.nodes.iter().filter(|node| node.hosts.contains(&facts.host)) {
+        let place = Place::of_node(document, &node.name);
         if taken.memory_bytes.saturating_add(node.memory_bytes) > facts.memory_bytes {
             let message = format!(
                 "host {} has {} MiB of memory, of which {} MiB are promised; {} MiB more do not fit",
@@ -107,13 +108,17 @@ pub(super) fn overcommitted(facts: &HostFacts, spec: &AcceptedSpec, document: &V
             let fault = Fault::new(Code::MemoryOvercommitted, place.of("/memory"), message);
             faults.push(fault.hint("ask for less memory, or give less to other databases"));
         }
+        // The next node of the database has to fit beside this one.
+        let before = taken;
+        taken.memory_bytes = taken.memory_bytes.saturating_add(node.memory_bytes);
         let Some(wanted) = node.cpu_millis else { continue };
-        if taken.cpu_millis.saturating_add(wanted) > u64::from(facts.cpus) * 1000 {
+        taken.cpu_millis = taken.cpu_millis.saturating_add(wanted);
+        if before.cpu_millis.saturating_add(wanted) > u64::from(facts.cpus) * 1000 {
             let message = format!(
                 "host {} has {} processors, of which {} are promised; {} more do not fit",
                 facts.host,
                 facts.cpus,
-                processors(taken.cpu_millis),
+                processors(before.cpu_millis),
                 processors(wanted),
             );
             let fault = Fault::new(Code::CpuOvercommitted, place.of("/cpus"), message);
@@ -159,13 +164,25 @@ async fn names(world: &World, spec: &AcceptedSpec, others: &[ServiceSeen]) -> Re
     Ok(faults)
 }
 
+/// Where a field of a node stands in a document.
+pub(super) fn place_of(document: &Value, node: &NodeName, field: &str) -> String {
+    Place::of_node(document, node).of(field)
+}
+
 /// Where a field of a node stands: in the node if the node says it, else in the spec.
 pub(super) struct Place<'a> {
     pub(super) document: &'a Value,
+    /// Of the node in the document's list; one that it does not list has the values of the spec.
     pub(super) index: usize,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    pub(super) fn of_node(document: &'a Value, node: &NodeName) -> Self {
+        let nodes = document.get("nodes").and_then(Value::as_array).into_iter().flatten();
+        let mut names = nodes.map(|entry| entry.get("name").and_then(Value::as_str));
+        Self { document, index: names.position(|name| name == Some(node.as_str())).unwrap_or_default() }
+    }
+
     pub(super) fn of(&self, field: &str) -> String {
         let own = format!("/nodes/{}{field}", self.index);
         // An override of a whole object (orchestrator_opts) replaces the spec's, so its first level decides.
@@ -208,6 +225,7 @@ impl OnHost<'_> {
         let may_pull = missing == Missing::Pull;
         let Told::Room { listened, missing, image } = &told else { return Err(unexpected(self.host, &told)) };
         let mut faults: Vec<Fault> = listened.iter().map(|port| self.listened(*port, place)).collect();
+        faults.extend(self.has_another_node(world, place));
         for (index, volume) in volumes.iter().enumerate().filter(|(_, volume)| missing.contains(&volume.host_path)) {
             let pointer = place.of(&format!("/orchestrator_opts/swarm/extra_volumes/{index}/host_path"));
             let message = format!("host {} has no {}", self.host, volume.host_path);
@@ -271,6 +289,23 @@ impl OnHost<'_> {
     fn is_there(&self) -> bool {
         let name = layout::service(&InstanceId::derive(&self.spec.id, &self.node.name, self.host));
         self.own.iter().any(|service| service.attributes.name == name)
+    }
+
+    /// The fault of asking for a port that another node of the database has on this host now: who gives it up and who gets
+    /// it are not changed at the same moment.
+    fn has_another_node(&self, world: &World, place: &Place<'_>) -> Option<Fault> {
+        let PortRequest::Fixed(port) = self.node.port else { return None };
+        let swarm_node = world.hosts.get(self.host).map(|facts| facts.swarm_node.as_str());
+        let name = layout::service(&InstanceId::derive(&self.spec.id, &self.node.name, self.host));
+        let mut others = self.own.iter().map(|service| &service.attributes);
+        let other = others.find(|other| {
+            Some(other.swarm_node.as_str()) == swarm_node
+                && other.name != name
+                && other.ports.iter().any(|published| published.published == port)
+        })?;
+        let message = format!("{} of this database has port {port} of host {} now", other.name, self.host);
+        let hint = "give it up in one spec, wait until it is applied, and ask for it in the next";
+        Some(Fault::new(Code::PortClash, place.of("/port"), message).hint(hint))
     }
 
     /// The fixed port that the database does not have yet on this host.

@@ -256,9 +256,9 @@ pub(super) fn placements(choices: Choices) -> Placements {
 
 /// The faults of a spec that needs more hosts than there are for it.
 pub(super) fn faults(spec: &AcceptedSpec, document: &Value, choices: &Choices) -> Vec<Fault> {
-    let short = spec.nodes.iter().enumerate().filter_map(|(index, node)| {
+    let short = spec.nodes.iter().filter_map(|node| {
         let choice = choices.get(&node.name).filter(|choice| choice.missing > 0)?;
-        let place = Place { document, index };
+        let place = Place::of_node(document, &node.name);
         let pointer = match &node.placement {
             Some(request) if request.replicas > 0 => place.of("/replicas"),
             Some(request) if !request.labels.is_empty() => place.of("/host_labels"),

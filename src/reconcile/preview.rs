@@ -100,7 +100,8 @@ async fn proposed(shared: &Shared, question: &Question) -> Result<PlanDoc, Vec<F
         let looked = live::look(&shared.world, &spec, &document, Missing::Tell).await;
         let looked = looked.map_err(|error| unseen(&error))?;
         let promised = live::promised(&shared.world, &spec, &document, &looked, &accepted);
-        let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).collect();
+        let strangers = judge::strangers(&spec, (record.as_ref(), previous.as_ref()), &document);
+        let faults: Vec<Fault> = looked.faults.into_iter().chain(promised).chain(strangers).collect();
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -171,5 +172,5 @@ async fn graphs(
     let mut choose = Chooser::new(shared, spec, &before.ports, &HostPorts::new()).await?;
     let after = database::mint(accepted, before, &mut choose)?;
     choose.ended()?;
-    Ok((shared.graph(spec, &after)?, Graph::default(), after))
+    Ok((shared.graph(spec, &after)?, shared.leaving(spec, &after)?, after))
 }

@@ -264,6 +264,7 @@ fn compose(shared: &Shared, view: &View, phase: &Phase<'_>, before: Option<&Stat
         found.extend(report::failover::condition(spec, members::voting(&fleet_record), &instances));
         found.extend(report::removed::condition(spec, &fleet_record.hosts));
         found.extend(view.placement.clone());
+        found.extend(report::apart::condition(spec));
     }
     let mut asks_for_more = false;
     if let Phase::Planned { approval, seen, .. } = phase {
@@ -372,6 +373,6 @@ fn instances(shared: &Shared, view: &View) -> Vec<InstanceSummary> {
 fn connection(shared: &Shared, view: &View, instances: &[InstanceSummary]) -> Option<Connection> {
     let (spec, record) = living(view)?;
     let network = layout::network(&view.id);
-    let primary = instances.iter().find(|one| one.role == Some(Role::Primary)).map(|one| &one.instance);
-    Some(report::connection(spec, record, &shared.world.hosts.addresses(), network, primary))
+    let primaries = instances.iter().filter(|one| one.role == Some(Role::Primary)).map(|one| one.instance.clone());
+    Some(report::connection(spec, record, &shared.world.hosts.addresses(), network, &primaries.collect()))
 }

@@ -86,7 +86,8 @@ fn cases(shared: &Shared, ids: &BTreeSet<DatabaseId>) -> Result<Vec<Case>, judge
         let Some(candidate) = row.and_then(|row| row.candidate).filter(|candidate| candidate.hold == Hold::No) else {
             continue;
         };
-        if record.as_ref().is_some_and(|record| record.tombstone.is_some()) {
+        // Who has data of a node in the trash may ask it back.
+        if record.as_ref().is_some_and(|record| record.tombstone.is_some() || !record.trashed.is_empty()) {
             continue;
         }
         // One that publishes a port is not judged here, so nobody's ports count.

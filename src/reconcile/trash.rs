@@ -102,6 +102,8 @@ impl Pass {
         let world = &self.shared.world;
         let instances: Vec<InstanceId> =
             record.etcd_passwords.keys().filter_map(|name| InstanceId::parse(name).ok()).collect();
+        // Those of nodes that were removed before are in the trash too.
+        let instances: BTreeSet<InstanceId> = instances.into_iter().chain(record.trashed.iter().cloned()).collect();
         let of = |host: &HostId| instances.iter().filter(|instance| instance.is_on(host)).cloned().collect();
         let mut owed: Leftovers = left_on.into_iter().map(|host| (host.clone(), of(&host))).collect();
         if !self.shared.owed.is_kept(&owed, &world.record.get()) {

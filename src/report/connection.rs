@@ -1,9 +1,11 @@
 //! How to reach a database, and its instances in a line each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::contract::documents::{Connection, ConnectionUser, HealthDoc, InstanceState, InstanceSummary};
+use crate::contract::documents::{
+    Connection, ConnectionUser, HealthDoc, InstanceState, InstanceSummary, NodeConnection,
+};
 use crate::contract::topics::Topic;
 use crate::model::ids::NodeName;
 use crate::model::spec::{NodeSpec, PortRequest};
@@ -12,36 +14,47 @@ use crate::model::{AcceptedSpec, Health, HostId, InstanceId, Record};
 /// The port inside the container and on the database's own network.
 const POSTGRES_PORT: u16 = 5432;
 
-/// How to reach a database whose instances run on hosts with these addresses, the primary first where it is known.
-/// There is no password in it.
+/// How to reach a database whose instances run on hosts with these addresses, each node's primary first where it is
+/// known. There is no password in it.
 #[must_use]
 pub fn connection(
     spec: &AcceptedSpec,
     record: &Record,
     addresses: &BTreeMap<HostId, IpAddr>,
     network: String,
-    primary: Option<&InstanceId>,
+    primaries: &BTreeSet<InstanceId>,
 ) -> Connection {
-    let mut places: Vec<Place> =
-        spec.nodes.first().map(|node| places(spec, node, record, addresses)).unwrap_or_default();
-    // The sort is stable: the rest stays in the order of the spec.
-    places.sort_by_key(|place| Some(&place.instance) != primary);
     let user = spec.owner().or_else(|| spec.users.first()).map(|user| user.username.as_str());
-    let names: Vec<String> = places.iter().map(Place::name).collect();
-    let several = names.len() > 1;
-    let uri = |attributes| uri(user, &names.join(","), &spec.database_name, attributes);
+    let of_node = |node: &NodeSpec| {
+        let mut places = places(spec, node, record, addresses);
+        // The sort is stable: the rest stays in the order of the spec.
+        places.sort_by_key(|place| !primaries.contains(&place.instance));
+        let names: Vec<String> = places.iter().map(Place::name).collect();
+        let several = names.len() > 1;
+        let uri = |attributes| uri(user, &names.join(","), &spec.database_name, attributes);
+        NodeConnection {
+            node: node.name.clone(),
+            hosts: places.iter().filter_map(|place| place.address).map(|address| address.to_string()).collect(),
+            port: places.first().and_then(|place| place.port),
+            uri: uri(several.then_some("read-write")),
+            uri_read_only: several.then(|| uri(Some("prefer-standby"))),
+        }
+    };
+    let nodes: Vec<NodeConnection> = spec.nodes.iter().map(of_node).collect();
+    let first = nodes.first().cloned();
     Connection {
-        hosts: places.iter().filter_map(|place| place.address).map(|address| address.to_string()).collect(),
-        port: places.first().and_then(|place| place.port),
+        hosts: first.as_ref().map(|node| node.hosts.clone()).unwrap_or_default(),
+        port: first.as_ref().and_then(|node| node.port),
         database: spec.database_name.clone(),
-        uri: uri(several.then_some("read-write")),
-        uri_read_only: several.then(|| uri(Some("prefer-standby"))),
+        uri: first.as_ref().map(|node| node.uri.clone()).unwrap_or_default(),
+        uri_read_only: first.and_then(|node| node.uri_read_only),
         network: Some(network),
         users: spec
             .users
             .iter()
             .map(|user| ConnectionUser { username: user.username.clone(), db_owner: user.db_owner })
             .collect(),
+        nodes: if nodes.len() > 1 { nodes } else { Vec::new() },
     }
 }
 
@@ -141,8 +154,8 @@ mod tests {
             spec.nodes[0].hosts.iter().zip(1..).map(|(host, n)| (host.clone(), [192, 0, 2, n].into())).collect();
         let mut record = Record::new(spec.id.clone());
         record.ports = spec.nodes[0].hosts.iter().zip(6001..).map(|(host, port)| (instance(host), port)).collect();
-        let primary = primary.map(|at| instance(&spec.nodes[0].hosts[at]));
-        connection(spec, &record, &addresses, "shop-database".to_owned(), primary.as_ref())
+        let primaries = primary.map(|at| instance(&spec.nodes[0].hosts[at])).into_iter().collect();
+        connection(spec, &record, &addresses, "shop-database".to_owned(), &primaries)
     }
 
     #[test]
@@ -160,6 +173,21 @@ mod tests {
         assert!(chosen.uri.starts_with("postgresql://192.0.2.2:6002,192.0.2.1:6001/"), "{}", chosen.uri);
         let private = told(PortRequest::Unpublished, Some(0)).uri;
         assert_eq!(private.matches(":5432").count(), 2, "{private}");
+    }
+
+    #[test]
+    fn each_of_several_nodes_has_its_own() {
+        let mut spec = on_two(PortRequest::Fixed(5432));
+        assert_eq!(told(&spec, None).nodes, []);
+        let second =
+            NodeSpec { name: NodeName::parse("n2").unwrap(), port: PortRequest::Fixed(5433), ..spec.nodes[0].clone() };
+        spec.nodes.push(NodeSpec { hosts: vec![HostId::parse("b").unwrap()], ..second });
+        let told = told(&spec, Some(1));
+        let uris: Vec<(&str, &str)> = told.nodes.iter().map(|node| (node.node.as_str(), node.uri.as_str())).collect();
+        let of_first =
+            "postgresql://192.0.2.2:5432,192.0.2.1:5432/shop?sslmode=require&target_session_attrs=read-write";
+        assert_eq!(uris, [("n1", of_first), ("n2", "postgresql://192.0.2.2:5433/shop?sslmode=require")]);
+        assert_eq!((told.uri.as_str(), told.nodes[1].port), (of_first, Some(5433)));
     }
 
     #[test]

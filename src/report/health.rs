@@ -3,8 +3,10 @@
 //! Invariants: a change to better, or to a certain `down`, takes one sample; a missed answer takes two in a row before
 //! the health follows it; the reason of a health that is not `healthy` is never empty.
 
+use std::collections::BTreeSet;
+
 use crate::contract::documents::{HealthDoc, Time};
-use crate::model::Health;
+use crate::model::{Health, NodeName};
 
 /// Seconds that a health counts: three times the refresh, so that one lost message does not make it stale.
 pub const VALID_FOR_S: u32 = 90;
@@ -96,13 +98,15 @@ impl Tracker {
 pub struct Member {
     /// Its name, for the reason.
     pub name: String,
+    /// The node that it is of.
+    pub node: NodeName,
     /// How it is.
     pub health: Health,
     /// Whether it is a primary.
     pub primary: bool,
 }
 
-/// The health of a database from its instances: it serves while a primary does.
+/// The health of a database from its instances: it serves while a primary does, and wholly while one of each node does.
 #[must_use]
 pub fn of_database(members: &[Member]) -> Sample {
     let named = |health: Health| {
@@ -116,6 +120,13 @@ pub fn of_database(members: &[Member]) -> Sample {
     }
     if !members.iter().any(serves) {
         return Sample::certain(Health::Down, format!("no primary serves (down: {})", named(Health::Down)));
+    }
+    let nodes: BTreeSet<&NodeName> = members.iter().map(|member| &member.node).collect();
+    let without = nodes.into_iter().filter(|node| !members.iter().any(|one| one.node == **node && serves(one)));
+    let without: Vec<&str> = without.map(NodeName::as_str).collect();
+    if !without.is_empty() {
+        let reason = format!("no primary of {} serves (down: {})", without.join(", "), named(Health::Down));
+        return Sample::certain(Health::Degraded, reason);
     }
     let worst = [Health::Down, Health::Unknown, Health::Degraded]
         .into_iter()
@@ -163,12 +174,22 @@ mod tests {
 
     #[test]
     fn a_database_serves_while_a_primary_does() {
-        let member = |name: &str, health, primary| Member { name: name.to_owned(), health, primary };
+        let node = |name: &str| NodeName::parse(name).unwrap();
+        let member = |name: &str, health, primary| Member { name: name.to_owned(), node: node("n1"), health, primary };
         let health = |members: &[Member]| of_database(members).health;
         assert_eq!(health(&[member("a", Health::Healthy, true)]), Health::Healthy);
         assert_eq!(health(&[member("a", Health::Healthy, true), member("b", Health::Down, false)]), Health::Degraded);
         assert_eq!(health(&[member("a", Health::Down, true), member("b", Health::Healthy, false)]), Health::Down);
         assert_eq!(health(&[member("a", Health::Unknown, false)]), Health::Unknown);
         assert_eq!(health(&[]), Health::Unknown);
+        // Of two nodes, one of which has no primary, one serves still.
+        let second = |health, primary| Member { node: node("n2"), ..member("b", health, primary) };
+        let both = |two| of_database(&[member("a", Health::Healthy, true), two]);
+        assert_eq!(both(second(Health::Healthy, true)).health, Health::Healthy);
+        for two in [second(Health::Down, true), second(Health::Healthy, false)] {
+            let sample = both(two);
+            assert_eq!(sample.health, Health::Degraded);
+            assert!(sample.reason.contains("no primary of n2 serves"), "{}", sample.reason);
+        }
     }
 }

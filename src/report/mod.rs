@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: this room is pure.
 
+pub mod apart;
 pub mod approval;
 mod cause;
 pub mod conditions;

@@ -75,6 +75,7 @@ fn connection() -> Connection {
         uri_read_only: None,
         network: None,
         users: Vec::new(),
+        nodes: Vec::new(),
     }
 }
 

@@ -16,8 +16,8 @@ use crate::drivers::Result;
 use crate::model::observed::pairs;
 use crate::model::secret::clear;
 use crate::model::{
-    Attributes, Dependency, Digest, Executor, HostId, InstanceId, Member, Observation, Payload, Resource, ResourceId,
-    Scope, Secret,
+    Attributes, Dependency, Digest, Executor, HostId, InstanceId, Member, NodeName, Observation, Payload, Resource,
+    ResourceId, Scope, Secret,
 };
 use crate::plan::Step;
 
@@ -75,10 +75,12 @@ pub enum Question {
         /// The path.
         path: String,
     },
-    /// Whether an instance of this scope serves here as primary.
+    /// Whether an instance of this node serves here as primary.
     Primary {
         /// The scope.
         scope: Scope,
+        /// The node.
+        node: NodeName,
     },
     /// Whether the host has what a spec needs of it.
     Room {
@@ -195,11 +197,11 @@ pub struct HostSeen {
     /// What is on the host itself.
     #[serde(with = "pairs")]
     pub seen: Seen,
-    /// What can be said of the inside of the database from there.
-    pub inside: Inside,
+    /// What can be said from there of the inside of each node that has an instance there, or would have one.
+    pub inside: BTreeMap<NodeName, Inside>,
 }
 
-/// What can be said of the inside of a database.
+/// What can be said of the inside of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "inside")]
 pub enum Inside {

@@ -163,6 +163,13 @@ fn status_is_of_its_schema() {
             uri_read_only: Some("postgresql://192.0.2.1:5432/shop".to_owned()),
             network: Some("shop-database".to_owned()),
             users: vec![ConnectionUser { username: "app".to_owned(), db_owner: true }],
+            nodes: vec![NodeConnection {
+                node: NodeName::parse("n1").unwrap(),
+                hosts: vec!["192.0.2.1".to_owned()],
+                port: Some(5432),
+                uri: "postgresql://192.0.2.1:5432/shop".to_owned(),
+                uri_read_only: Some("postgresql://192.0.2.1:5432/shop".to_owned()),
+            }],
         }),
         seq: 7,
         epoch: 2,

@@ -101,13 +101,19 @@ fn one_example_has_every_field_that_is_acted_on() {
     let open: Value = serde_json::from_str(&folder("valid")["placement-of-a-node.json"]).unwrap();
     let of_open = ["replicas", "host_labels"];
     assert!(of_open.iter().all(|name| open.get(name).is_some() && open["nodes"][0].get(name).is_some()));
-    let refused: Vec<&str> = refused.into_iter().chain(of_open).collect();
-    let missing = |schema: &Value, object: &Value| -> Vec<String> {
-        let fields = schema["properties"].as_object().unwrap().keys();
-        fields.filter(|name| object.get(name).is_none() && !refused.contains(&name.as_str())).cloned().collect()
+    // These are for several nodes.
+    let several: Value = serde_json::from_str(&folder("valid")["nodes-apart.json"]).unwrap();
+    let of_several = ["node_replication", "node_updates"];
+    assert!(of_several.iter().all(|name| several.get(name).is_some()) && several["nodes"][2].get("deleted").is_some());
+    let refused: Vec<&str> = refused.into_iter().chain(of_open).chain(of_several).collect();
+    let missing = |schema: &Value, object: &Value, elsewhere: &[&str]| -> Vec<String> {
+        let fields = schema["properties"].as_object().unwrap().keys().map(String::as_str);
+        let missing = fields.filter(|name| object.get(name).is_none() && !elsewhere.contains(name));
+        missing.map(str::to_owned).collect()
     };
-    assert_eq!(missing(&schema, &full), Vec::<String>::new());
-    assert_eq!(missing(&schema["$defs"]["DatabaseNodeSpec"], &full["nodes"][0]), Vec::<String>::new());
+    assert_eq!(missing(&schema, &full, &refused), Vec::<String>::new());
+    let of_node: Vec<&str> = refused.into_iter().chain(["deleted"]).collect();
+    assert_eq!(missing(&schema["$defs"]["DatabaseNodeSpec"], &full["nodes"][0], &of_node), Vec::<String>::new());
 }
 
 #[test]

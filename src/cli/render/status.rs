@@ -128,7 +128,12 @@ pub(in crate::cli) fn details(row: &Row, now: Time, style: Style) -> String {
         field("observed", &format!("{generation}digest {}{}", observed.digest.short(), token.unwrap_or_default()));
     }
     if let Some(connection) = &status.connection {
-        field("connect", &plain(&connection.uri));
+        if connection.nodes.is_empty() {
+            field("connect", &plain(&connection.uri));
+        }
+        for node in &connection.nodes {
+            field("connect", &format!("{} {}", node.node, plain(&node.uri)));
+        }
         if let Some(network) = &connection.network {
             field("network", &plain(network));
         }

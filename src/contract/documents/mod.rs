@@ -31,8 +31,8 @@ pub use plan::{
     PlanNote, PlanStage, PlanState, PlanStep, PlanWait, Progress, Reason, StepState,
 };
 pub use status::{
-    Condition, ConditionStatus, ConditionType, Connection, ConnectionUser, InstanceSummary, NodePlacement,
-    ObservedSpec, PlacedHost, State, Status, Verdict, VerdictResult,
+    Condition, ConditionStatus, ConditionType, Connection, ConnectionUser, InstanceSummary, NodeConnection,
+    NodePlacement, ObservedSpec, PlacedHost, State, Status, Verdict, VerdictResult,
 };
 pub use time::Time;
 pub use work::{HostAnswer, HostWork};

@@ -161,6 +161,8 @@ pub enum ConditionType {
     SpecSetIncomplete,
     /// Too many deletes at once: this one waits for a confirmation.
     DeletionHeld,
+    /// The database has several nodes, and each is a database of its own: what is written to one is in no other.
+    NodesApart,
     /// A node has replicas, and still nobody takes over by itself when its primary's host is lost.
     NoAutomaticFailover,
     /// The spec names a host that was removed from the fleet: the database goes on without its instances there.
@@ -224,7 +226,8 @@ pub struct PlacedHost {
     pub reason: String,
 }
 
-/// How to reach a database; passwords are in the 0600 credentials file on its host.
+/// How to reach a database; passwords are in the 0600 credentials file on its host. Of several nodes this is the first in
+/// the order of the spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Connection {
     /// Addresses, the primary's first.
@@ -243,8 +246,28 @@ pub struct Connection {
     /// The network to join to reach it without a published port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// Who can log in.
+    /// Who can log in, at each node.
     pub users: Vec<ConnectionUser>,
+    /// Where there are several nodes: how to reach each, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeConnection>,
+}
+
+/// How to reach one of several nodes: as in [`Connection`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct NodeConnection {
+    /// The node.
+    pub node: NodeName,
+    /// Addresses, the primary's first.
+    pub hosts: Vec<String>,
+    /// The published port, the first host's; none: it is reachable on the database's network and on its host only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// A libpq URI without a password, for reading and writing.
+    pub uri: String,
+    /// The same for reading only, where there are replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri_read_only: Option<String>,
 }
 
 /// A user of a database.

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Context;
 use super::effective::{self, Effective};
-use crate::contract::wire::{ApprovalMode, DatabaseSpec, DatabaseUserSpec, ExtensionEntry, ReconcileMode, SwarmOpts};
+use crate::contract::wire::{
+    self, ApprovalMode, DatabaseSpec, DatabaseUserSpec, ExtensionEntry, ReconcileMode, SwarmOpts,
+};
 use crate::model::role::RoleFlags;
 use crate::model::spec::{
-    Approval, ExtensionSpec, ExtraNetwork, ExtraVolume, NodeSpec, Reconcile, Scripts, SwarmOptions, UserSpec,
+    Approval, ExtensionSpec, ExtraNetwork, ExtraVolume, NodeSpec, NodeUpdates, Reconcile, Scripts, SwarmOptions,
+    UserSpec,
 };
 use crate::model::{AcceptedSpec, DatabaseId, Digest, NodeName};
 
@@ -33,6 +36,10 @@ pub(super) fn accepted(
         database_name: spec.database_name.clone().or(previous_name).unwrap_or_else(|| id.to_string()),
         template: spec.template.clone(),
         nodes: nodes.iter().filter_map(|node| node_spec(node, context)).collect(),
+        node_updates: match spec.node_updates {
+            Some(wire::NodeUpdates::OneByOne) | None => NodeUpdates::OneByOne,
+            Some(wire::NodeUpdates::Concurrent) => NodeUpdates::Concurrent,
+        },
         users: users(spec, context),
         extensions: extensions(spec, nodes, context),
         scripts: spec.scripts.as_ref().map_or_else(Scripts::default, |scripts| Scripts {

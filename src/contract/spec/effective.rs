@@ -65,12 +65,12 @@ pub(super) fn template<'a>(spec: &DatabaseSpec, context: &Context<'a>) -> Option
     context.catalogue.templates.get(spec.template.as_deref()?)
 }
 
-/// The nodes of the spec; one without an entry of its own when it lists none.
+/// The nodes of the spec without those that it removes; one without an entry of its own when it lists none.
 pub(super) fn nodes<'a>(spec: &'a DatabaseSpec, context: &Context<'a>) -> Vec<Effective<'a>> {
     match spec.nodes.as_deref() {
         None | Some([]) => vec![node(spec, None, String::new(), context)],
         Some(nodes) => {
-            let each = nodes.iter().enumerate();
+            let each = nodes.iter().enumerate().filter(|(_, own)| own.deleted != Some(true));
             each.map(|(index, own)| node(spec, Some(own), pointer("/nodes", index), context)).collect()
         }
     }

@@ -17,8 +17,8 @@ pub use backup::{
 };
 pub use labels::HostLabelsSpec;
 pub use options::{
-    ApprovalMode, ExtraNetworkSpec, ExtraVolumeSpec, OrchestratorOpts, ReconcileMode, ScriptsSpec, SwarmOpts,
-    SynchronousReplication,
+    ApprovalMode, ExtraNetworkSpec, ExtraVolumeSpec, NodeReplication, NodeUpdates, OrchestratorOpts, ReconcileMode,
+    ScriptsSpec, SwarmOpts, SynchronousReplication,
 };
 pub use scalars::{ParameterValue, Parameters, SecretText};
 pub use service::{DatabaseConnectionSpec, ServiceConfig, ServiceSpec, ServiceType, TargetSessionAttrs};
@@ -108,6 +108,13 @@ pub struct DatabaseSpec {
     /// Labels that a host must have to be chosen, each with this value. Hosts have theirs from their configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_labels: Option<HostLabelsSpec>,
+    /// How several nodes replicate to each other; this build knows `none` only, and a spec with several nodes has to say
+    /// it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_replication: Option<NodeReplication>,
+    /// In which order several nodes are changed; left out: `one-by-one`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_updates: Option<NodeUpdates>,
     /// Whether a commit waits for a replica; left out: `off`. Needs a node with more than one host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synchronous: Option<SynchronousReplication>,
@@ -154,6 +161,10 @@ pub struct DatabaseNodeSpec {
     /// `n1`, `n2`, …
     #[schemars(regex(pattern = crate::model::ids::NODE_NAME_PATTERN))]
     pub name: String,
+    /// Removes the node: what runs of it goes, its data moves to the trash. A node that is only left out of the list is not
+    /// removed: such a spec is refused. Once it is gone, its entry can go too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<bool>,
     /// The hosts of its instances; the first is the initial primary's. Left out: pgmoor chooses them, by `replicas` and
     /// `host_labels`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -112,6 +112,25 @@ pub enum SynchronousReplication {
     Quorum,
 }
 
+/// How the nodes of a database replicate to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeReplication {
+    /// Not at all: each node is a database of its own, writable apart from the others.
+    None,
+}
+
+/// In which order the nodes of a database are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeUpdates {
+    /// One after another, in the order of `nodes`: no two are interrupted at once, and one that fails holds back those
+    /// after it.
+    OneByOne,
+    /// All at the same time; of each node still one instance at a time.
+    Concurrent,
+}
+
 /// Who decides that what runs may be interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -83,12 +83,7 @@ fn directories(drafts: &mut Drafts, place: Place<'_>) -> Directories {
         add(format!("{root}/{name}"), path, owner, on_delete, Some(&top))
     };
     Directories {
-        // What an instance has that leaves its node, the others have too.
-        data: below(
-            "data",
-            layout::data_directory(data_dir, instance.as_str()),
-            if place.leaves { OnDelete::Remove } else { OnDelete::Trash },
-        ),
+        data: below("data", layout::data_directory(data_dir, instance.as_str()), place.on_delete),
         configs: below("configs", layout::configs_directory(data_dir, instance.as_str()), OnDelete::Remove),
         certificates: below(
             "certificates",

@@ -58,6 +58,7 @@ pub fn mint(accepted: Accepted<'_>, record: Record, choose: &mut dyn Choose) -> 
     minted.images = images(accepted, &record);
     let chosen = accepted.placement.iter().map(|(node, placement)| (node.to_string(), placement.clone()));
     minted.placement = chosen.collect();
+    minted.trashed = trashed(spec, &record);
     minted.passwords = passwords(spec, &record, choose);
     // An instance that leaves is remembered by its password until nothing of it is left (`released`).
     let mut etcd_passwords = record.etcd_passwords.clone();
@@ -128,7 +129,30 @@ fn images(accepted: Accepted<'_>, record: &Record) -> BTreeMap<String, String> {
             Some(_) | None => node.image.clone(),
         }
     };
-    accepted.spec.nodes.iter().map(|node| (node.name.to_string(), image(node))).collect()
+    let wanted = accepted.spec.nodes.iter().map(|node| (node.name.to_string(), image(node)));
+    // A node that was removed has its image as long as anything of it is left.
+    let left = record.images.iter().filter(|(node, _)| has_instances(&record.etcd_passwords, node));
+    left.map(|(node, image)| (node.clone(), image.clone())).chain(wanted).collect()
+}
+
+/// Whether the record remembers an instance of this node.
+pub(super) fn has_instances(etcd_passwords: &BTreeMap<String, Secret>, node: &str) -> bool {
+    instances(etcd_passwords).any(|instance| instance.node().is_some_and(|of| of.as_str() == node))
+}
+
+/// The instances that a record remembers.
+pub(super) fn instances(etcd_passwords: &BTreeMap<String, Secret>) -> impl Iterator<Item = InstanceId> + '_ {
+    etcd_passwords.keys().filter_map(|name| InstanceId::parse(name).ok())
+}
+
+/// The instances whose data is in the trash, or goes there now, since their node was removed. One that is wanted again
+/// has it back; of one that had left its node before, the data is gone.
+fn trashed(spec: &AcceptedSpec, record: &Record) -> BTreeSet<InstanceId> {
+    let lives =
+        |instance: &InstanceId| instance.node().is_none_or(|node| spec.nodes.iter().any(|wanted| wanted.name == node));
+    let removed = instances(&record.etcd_passwords).filter(|instance| !lives(instance));
+    let kept = record.trashed.iter().filter(|instance| !super::leave::wanted(spec).any(|one| one == **instance));
+    removed.chain(kept.cloned()).collect()
 }
 
 /// A password in the document wins, then the one in the record, then a new one. Passwords of users who left are

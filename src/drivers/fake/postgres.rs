@@ -12,6 +12,7 @@ use super::instance::{Instance, Server};
 use super::state::State;
 use crate::drivers::postgres::{DatabaseSeen, ExtensionSeen, Postgres, RoleSeen, ServerSeen};
 use crate::drivers::{Endpoint, Result};
+use crate::model::parameters::as_much;
 use crate::model::role::RoleAttributes;
 use crate::model::{Digest, Secret};
 
@@ -82,6 +83,7 @@ impl State {
             config: server.parameters.get("pgmoor.config").map(str::to_owned),
             in_recovery: instance.follows,
             streaming: self.streaming(instance),
+            runs_with: as_much(|name| server.parameters.get(name)),
             pending_restart: server.pending.iter().filter(|name| !auto_conf.contains_key(*name)).cloned().collect(),
             alter_system: auto_conf.keys().filter(|name| written.contains_key(*name)).cloned().collect(),
             started_ms: server.started_ms,

@@ -37,6 +37,8 @@ pub struct ServerSeen {
     /// The replicas that stream from it, by the names that they give, with the bytes of write-ahead log that each has yet
     /// to replay.
     pub streaming: BTreeMap<String, u64>,
+    /// What it runs with of the parameters of which a replica must have at least as much as its primary, by name.
+    pub runs_with: BTreeMap<String, u64>,
     /// `pg_postmaster_start_time()`: milliseconds since 1970.
     pub started_ms: i64,
     /// `server_version`, for example `17.11`.

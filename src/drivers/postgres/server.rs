@@ -6,6 +6,7 @@ use super::ServerSeen;
 use super::quote::identifier;
 use super::session::{Act, MAINTENANCE, Path, Session, map};
 use crate::drivers::{Endpoint, Result};
+use crate::model::parameters::as_much_as_primary;
 
 /// `setting could not be applied` is Postgres's word both for a value that it does not take and for one that waits for
 /// a restart: the latter is `pending_restart` and no error. `ALTER SYSTEM` writes `postgresql.auto.conf`, which is read last
@@ -37,7 +38,8 @@ const ABOUT_ITSELF: &str = "
                             CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
                             r.replay_lsn)::bigint)
                    FROM pg_stat_replication r
-                  WHERE r.state = 'streaming' AND r.replay_lsn IS NOT NULL)";
+                  WHERE r.state = 'streaming' AND r.replay_lsn IS NOT NULL),
+           ARRAY(SELECT format('%s %s', name, setting) FROM pg_settings WHERE name = ANY ($1))";
 
 /// Takes back what `ALTER SYSTEM` set for these parameters.
 pub(super) async fn reset(at: &Endpoint, names: &BTreeSet<String>, act: &Act) -> Result<()> {
@@ -54,7 +56,8 @@ pub(super) async fn reset(at: &Endpoint, names: &BTreeSet<String>, act: &Act) ->
 
 pub(super) async fn look(at: &Endpoint, act: &Act) -> Result<ServerSeen> {
     let session = Session::open(at, MAINTENANCE, Path::Catalog, act).await?;
-    let row = session.client.query_one(ABOUT_ITSELF, &[]).await.map_err(|error| map(act, &error))?;
+    let names: Vec<&str> = as_much_as_primary().collect();
+    let row = session.client.query_one(ABOUT_ITSELF, &[&names]).await.map_err(|error| map(act, &error))?;
     session.close().await;
     let get = |error: tokio_postgres::Error| map(act, &error);
     let version: String = row.try_get(4).map_err(get)?;
@@ -69,6 +72,7 @@ pub(super) async fn look(at: &Endpoint, act: &Act) -> Result<ServerSeen> {
         version: version.split(' ').next().unwrap_or_default().to_owned(),
         configuration_errors: row.try_get(5).map_err(get)?,
         streaming: row.try_get::<_, Vec<String>>(7).map_err(get)?.iter().filter_map(|line| replica(line)).collect(),
+        runs_with: row.try_get::<_, Vec<String>>(8).map_err(get)?.iter().filter_map(|line| replica(line)).collect(),
     })
 }
 

@@ -13,7 +13,7 @@ mod switchover;
 mod watch;
 
 pub(super) use host::{CERTIFICATE_MODE, KEY_MODE};
-pub(super) use postgres::primary;
+pub(super) use postgres::{is_of, primary};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,13 +3,14 @@
 use super::super::look;
 use super::{Task, failed};
 use crate::domain::layout;
+use crate::drivers::swarm::ServiceSeen;
 use crate::drivers::{Endpoint, Result};
-use crate::model::{Attributes, Payload, Resource, Scope};
+use crate::model::{Attributes, Executor, InstanceId, NodeName, Payload, Resource, Scope};
 use crate::world::World;
 
 /// Makes it what is described.
 pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
-    let at = primary(&task.world, &task.scope).await?;
+    let at = primary(&task.world, &task.scope, node(task)?).await?;
     let postgres = &task.world.drivers.postgres;
     match (&resource.attributes, &resource.payload) {
         (Attributes::Role(role), Payload::Password(password)) => postgres.put_role(&at, role, Some(password)).await,
@@ -27,7 +28,7 @@ pub(super) async fn establish(task: &Task, resource: &Resource) -> Result<()> {
 
 /// Removes it. Databases and what ran once are never removed by themselves.
 pub(super) async fn remove(task: &Task, seen: &Attributes) -> Result<()> {
-    let at = primary(&task.world, &task.scope).await?;
+    let at = primary(&task.world, &task.scope, node(task)?).await?;
     let postgres = &task.world.drivers.postgres;
     if let Attributes::Role(role) = seen {
         postgres.drop_role(&at, &role.name, layout::SUPERUSER).await
@@ -38,11 +39,19 @@ pub(super) async fn remove(task: &Task, seen: &Attributes) -> Result<()> {
     }
 }
 
-/// Where the primary answers now, if it is on this host: found when the step runs, not when it was planned.
-pub(in crate::execute) async fn primary(world: &World, scope: &Scope) -> Result<Endpoint> {
+/// The node that the step is done in.
+pub(super) fn node(task: &Task) -> Result<&NodeName> {
+    match &task.step.executor {
+        Executor::Primary(node) => Ok(node),
+        Executor::Host(_) | Executor::Manager => Err(failed(task, "the plan does not say in which node it is")),
+    }
+}
+
+/// Where the primary of a node answers now, if it is on this host: found when the step runs, not when it was planned.
+pub(in crate::execute) async fn primary(world: &World, scope: &Scope, node: &NodeName) -> Result<Endpoint> {
     let services = world.drivers.swarm.services(&world.selector(scope)).await?;
-    let mut last = look::not_running(&scope.to_string());
-    for service in services {
+    let mut last = look::not_running(&format!("{node} of {scope}"));
+    for service in services.into_iter().filter(|service| is_of(service, node)) {
         let Some(name) = service.attributes.labels.get(crate::world::RESOURCE_LABEL) else { continue };
         match world.instance(name, &service.attributes.name).await {
             Ok(Some(endpoints)) => match world.drivers.postgres.server(&endpoints.postgres).await {
@@ -55,4 +64,10 @@ pub(in crate::execute) async fn primary(world: &World, scope: &Scope) -> Result<
         }
     }
     Err(last)
+}
+
+/// Whether a service is an instance of a node.
+pub(in crate::execute) fn is_of(service: &ServiceSeen, node: &NodeName) -> bool {
+    let instance = service.attributes.labels.get(crate::world::RESOURCE_LABEL);
+    instance.and_then(|name| InstanceId::parse(name).ok()?.node()).as_ref() == Some(node)
 }

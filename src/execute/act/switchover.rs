@@ -28,7 +28,10 @@ pub(super) async fn hand_over(task: &Task) -> Result<()> {
     loop {
         let Some(endpoints) = world.instance(name, &seen.service).await? else {
             // A step for the primary is done where the primary is, when it is tried again too: one on this host has the role.
-            return super::primary(world, &task.scope).await.map(drop).map_err(|_nobody| gone());
+            return super::primary(world, &task.scope, super::postgres::node(task)?)
+                .await
+                .map(drop)
+                .map_err(|_nobody| gone());
         };
         let server = world.drivers.postgres.server(&endpoints.postgres).await?;
         if server.in_recovery {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
+use crate::domain::database::contents;
 use crate::drivers::{Error, Result};
 use crate::model::observed::Stray;
 use crate::model::{
@@ -45,14 +46,19 @@ pub async fn refresh(world: &World, scope: &Scope, desired: &Graph, previous: &G
     let ((mut seen, mut inside), others) = tokio::join!(local, elsewhere(world, (desired, &resources), &services));
     for other in others {
         seen.extend(other.seen);
-        inside = inside.or(other.inside);
+        for (node, found) in other.inside {
+            let before = inside.remove(&node).unwrap_or(Inside::NotThere);
+            inside.insert(node, before.or(found));
+        }
     }
-    let wanted = desired.in_order().filter(|resource| postgres::is_inside(resource.id.kind));
-    match inside {
-        Inside::Seen { contents } => seen.extend(contents),
-        Inside::NotThere => seen.extend(wanted.map(|resource| (resource.id.clone(), Observation::Absent))),
-        Inside::Hidden { why } => {
-            seen.extend(wanted.map(|resource| (resource.id.clone(), Observation::Unknown { why: why.clone() })));
+    for node in postgres::nodes(desired.in_order()) {
+        let wanted = desired.in_order().filter(|resource| postgres::is_inside(resource, node));
+        match inside.remove(node).unwrap_or(Inside::NotThere) {
+            Inside::Seen { contents } => seen.extend(contents),
+            Inside::NotThere => seen.extend(wanted.map(|resource| (resource.id.clone(), Observation::Absent))),
+            Inside::Hidden { why } => {
+                seen.extend(wanted.map(|resource| (resource.id.clone(), Observation::Unknown { why: why.clone() })));
+            }
         }
     }
 
@@ -78,7 +84,7 @@ pub async fn look(world: &World, look: &Look) -> HostSeen {
 fn counts(desired: &Graph, resource: &Resource) -> bool {
     let goes_on = || desired.in_order().any(|resource| resource.id.kind == Kind::Instance);
     let of_one_that_leaves = || resource.id.kind != Kind::Instance || goes_on();
-    desired.contains(&resource.id) || (!postgres::is_inside(resource.id.kind) && of_one_that_leaves())
+    desired.contains(&resource.id) || (!postgres::is_content(resource.id.kind) && of_one_that_leaves())
 }
 
 /// The host that a resource is on, if it is another than this.
@@ -99,8 +105,8 @@ async fn elsewhere(world: &World, (desired, resources): (&Graph, &[&Resource]), 
     }
     let looks = by_host.into_iter().map(async |(host, own)| {
         let own: Vec<&Resource> = own.into_iter().filter(|resource| counts(desired, resource)).collect();
-        let has_instance = own.iter().any(|resource| resource.id.kind == Kind::Instance);
-        let inside = desired.in_order().filter(|resource| has_instance && postgres::is_inside(resource.id.kind));
+        let nodes = postgres::nodes_with_instances(&own);
+        let inside = desired.in_order().filter(|one| nodes.iter().any(|node| postgres::is_inside(one, node)));
         let asked: Vec<Resource> = own.iter().copied().chain(inside).cloned().collect();
         let look = Look { resources: asked, services: services.clone() };
         let answer = async { world.other(host)?.look(host, look).await };
@@ -112,8 +118,8 @@ async fn elsewhere(world: &World, (desired, resources): (&Graph, &[&Resource]), 
 /// What is seen of a host that does not answer.
 fn hidden(own: &[&Resource], error: &Error) -> HostSeen {
     let seen = own.iter().map(|resource| (resource.id.clone(), unknown(error))).collect();
-    let has_instance = own.iter().any(|resource| resource.id.kind == Kind::Instance);
-    let inside = if has_instance { Inside::Hidden { why: error.to_string() } } else { Inside::NotThere };
+    let nodes = postgres::nodes_with_instances(own).into_iter();
+    let inside = nodes.map(|node| (node, Inside::Hidden { why: error.to_string() })).collect();
     HostSeen { seen, inside }
 }
 
@@ -131,7 +137,7 @@ fn strays(world: &World, desired: &Graph, previous: &Graph, seen: &Seen) -> BTre
                     dependencies: resource.dependencies.keys().cloned().collect(),
                     member: resource.member.clone(),
                 },
-                None => Stray { executor: executor(world, desired, id.kind), dependencies: earlier(id), member: None },
+                None => Stray { executor: executor(world, desired, id), dependencies: earlier(id), member: None },
             };
             ((*id).clone(), stray)
         })
@@ -139,15 +145,15 @@ fn strays(world: &World, desired: &Graph, previous: &Graph, seen: &Seen) -> BTre
 }
 
 /// Who deletes a stray of a kind: this host what is on it, a primary what is inside Postgres, the manager the rest.
-fn executor(world: &World, desired: &Graph, kind: Kind) -> Executor {
-    match kind {
+fn executor(world: &World, desired: &Graph, id: &ResourceId) -> Executor {
+    match id.kind {
         Kind::Directory | Kind::File | Kind::Certificate | Kind::Instance => Executor::Host(world.facts.host.clone()),
-        Kind::Role | Kind::Database | Kind::Extension | Kind::Script => desired
-            .in_order()
-            .map(|resource| &resource.executor)
-            .find(|executor| matches!(executor, Executor::Primary(_)))
-            .cloned()
-            .unwrap_or(Executor::Manager),
+        Kind::Role | Kind::Database | Kind::Extension | Kind::Script => {
+            let nodes = postgres::nodes(desired.in_order());
+            // Where there are several, the name says which it is.
+            let own = nodes.iter().find(|node| nodes.len() == 1 || contents::node(&id.name) == Some((**node).clone()));
+            own.map_or(Executor::Manager, |node| Executor::Primary((*node).clone()))
+        }
         Kind::Record
         | Kind::Network
         | Kind::Service

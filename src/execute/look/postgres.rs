@@ -1,6 +1,6 @@
 //! Looking at instances and inside them: readiness, roles, databases, extensions, scripts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::swarm_words::why_not;
 use super::{Seen, present, unknown};
@@ -9,7 +9,8 @@ use crate::drivers::postgres::ServerSeen;
 use crate::drivers::{Endpoint, Error, Result};
 use crate::model::resource::InstanceAttributes;
 use crate::model::{
-    Attributes, InstanceId, Kind, Observation, Payload, Present, Resource, ResourceId, Secret, Standing,
+    Attributes, Executor, InstanceId, Kind, NodeName, Observation, Payload, Present, Resource, ResourceId, Secret,
+    Standing,
 };
 use crate::world::work::Inside;
 use crate::world::{InstanceEndpoints, World};
@@ -18,33 +19,65 @@ use crate::world::{InstanceEndpoints, World};
 /// waits a few seconds between two of them.
 const RECENT_MS: i64 = 60_000;
 
-/// Looks at the instances among these resources, and through the first that serves as primary at what is inside the
-/// database.
-pub(super) async fn look(world: &World, resources: &[&Resource], seen: &Seen) -> (Seen, Inside) {
+/// Looks at the instances among these resources, and for each of their nodes, through the first that serves as primary, at
+/// what is inside its database.
+pub(super) async fn look(world: &World, resources: &[&Resource], seen: &Seen) -> (Seen, BTreeMap<NodeName, Inside>) {
     let mut found = Seen::new();
-    let mut best = Reach::NotThere;
+    let mut reached: BTreeMap<NodeName, Reach> = BTreeMap::new();
     for resource in resources {
         let Attributes::Instance(wanted) = &resource.attributes else { continue };
         let looked = instance(world, &resource.id.name, wanted, seen, resources).await;
-        best = best.or(looked.inside);
+        if let Some(node) = node_of(resource) {
+            let before = reached.remove(&node).unwrap_or(Reach::NotThere);
+            reached.insert(node, before.or(looked.inside));
+        }
         found.insert(resource.id.clone(), looked.observation);
     }
-    let wanted: Vec<&Resource> = resources.iter().copied().filter(|resource| is_inside(resource.id.kind)).collect();
-    let inside = match best {
-        Reach::Serves(_) if wanted.is_empty() => Inside::Seen { contents: Seen::new() },
-        Reach::Serves(endpoint) => {
-            let contents = contents(world, &endpoint, &wanted).await;
-            let hidden = |error: &Error| wanted.iter().map(|resource| (resource.id.clone(), unknown(error))).collect();
-            Inside::Seen { contents: contents.unwrap_or_else(|error| hidden(&error)) }
-        }
-        Reach::NotThere => Inside::NotThere,
-        Reach::Hidden(why) => Inside::Hidden { why },
-    };
+    let mut inside = BTreeMap::new();
+    for (node, reach) in reached {
+        let wanted: Vec<&Resource> = resources.iter().copied().filter(|one| is_inside(one, &node)).collect();
+        let within = match reach {
+            Reach::Serves(_) if wanted.is_empty() => Inside::Seen { contents: Seen::new() },
+            Reach::Serves(endpoint) => {
+                let contents = contents(world, &endpoint, &wanted).await;
+                let hidden =
+                    |error: &Error| wanted.iter().map(|resource| (resource.id.clone(), unknown(error))).collect();
+                Inside::Seen { contents: contents.unwrap_or_else(|error| hidden(&error)) }
+            }
+            Reach::NotThere => Inside::NotThere,
+            Reach::Hidden(why) => Inside::Hidden { why },
+        };
+        inside.insert(node, within);
+    }
     (found, inside)
 }
 
+/// The node of an instance.
+fn node_of(instance: &Resource) -> Option<NodeName> {
+    match &instance.member {
+        Some(member) => Some(member.node.clone()),
+        None => InstanceId::parse(&instance.id.name).ok()?.node(),
+    }
+}
+
+/// The nodes of which instances are among these.
+pub(super) fn nodes_with_instances(resources: &[&Resource]) -> BTreeSet<NodeName> {
+    resources.iter().filter(|resource| resource.id.kind == Kind::Instance).filter_map(|one| node_of(one)).collect()
+}
+
+/// The nodes that something of these is inside of.
+pub(super) fn nodes<'a>(resources: impl Iterator<Item = &'a Resource>) -> BTreeSet<&'a NodeName> {
+    let inside = resources.filter(|resource| is_content(resource.id.kind));
+    inside.filter_map(|one| if let Executor::Primary(node) = &one.executor { Some(node) } else { None }).collect()
+}
+
+/// Whether it is inside the database of this node.
+pub(super) fn is_inside(resource: &Resource, node: &NodeName) -> bool {
+    is_content(resource.id.kind) && matches!(&resource.executor, Executor::Primary(of) if of == node)
+}
+
 /// Whether things of this kind are inside a database.
-pub(super) fn is_inside(kind: Kind) -> bool {
+pub(super) fn is_content(kind: Kind) -> bool {
     match kind {
         Kind::Role | Kind::Database | Kind::Extension | Kind::Script => true,
         Kind::Record
@@ -172,7 +205,8 @@ fn standing(server: ServerSeen) -> Standing {
     }
     // A copy that is being made streams too, under a name that is no instance's.
     let named = |(name, lag): (String, u64)| Some((InstanceId::parse(&name).ok()?, lag));
-    Standing::Primary { streaming: server.streaming.into_iter().filter_map(named).collect() }
+    let streaming = server.streaming.into_iter().filter_map(named).collect();
+    Standing::Primary { streaming, runs_with: server.runs_with }
 }
 
 async fn contents(world: &World, at: &Endpoint, wanted: &[&Resource]) -> Result<Seen> {
@@ -193,6 +227,16 @@ async fn contents(world: &World, at: &Endpoint, wanted: &[&Resource]) -> Result<
     Ok(seen)
 }
 
+/// What a thing of a node is called: as the node's others are, whose names begin with the node where there are several.
+fn called(wanted: &[&Resource], thing: &str) -> String {
+    let node = wanted.iter().find_map(|resource| {
+        let Attributes::Database { name, .. } = &resource.attributes else { return None };
+        // The name itself may have a slash in it.
+        resource.id.name.strip_suffix(name.as_str())
+    });
+    format!("{}{thing}", node.unwrap_or_default())
+}
+
 async fn roles(world: &World, at: &Endpoint, wanted: &[&Resource], seen: &mut Seen) -> Result<()> {
     let passwords: BTreeMap<String, Secret> = wanted
         .iter()
@@ -202,7 +246,7 @@ async fn roles(world: &World, at: &Endpoint, wanted: &[&Resource], seen: &mut Se
         })
         .collect();
     for role in world.drivers.postgres.roles(at, &passwords).await? {
-        let id = ResourceId::new(Kind::Role, role.attributes.name.clone());
+        let id = ResourceId::new(Kind::Role, called(wanted, &role.attributes.name));
         if seen.contains_key(&id) || role.managed {
             seen.insert(id, present(Attributes::Role(role.attributes)));
         }
@@ -222,7 +266,7 @@ async fn extensions(
     });
     let Some(database) = database.filter(|name| exists(name)) else { return Ok(()) };
     for extension in world.drivers.postgres.extensions(at, database).await? {
-        let id = ResourceId::new(Kind::Extension, extension.name.clone());
+        let id = ResourceId::new(Kind::Extension, called(wanted, &extension.name));
         if seen.contains_key(&id) || extension.managed {
             let attributes = Attributes::Extension {
                 database: database.to_owned(),

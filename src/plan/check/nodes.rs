@@ -1,9 +1,10 @@
-//! What must hold of a plan for nodes that have several instances: no stage takes two of them away, and nobody takes
-//! the primary away before its role is handed over.
+//! What must hold of a plan for nodes that have several instances: no stage takes two of them away, nobody takes the
+//! primary away before its role is handed over, and who needs as much of a parameter as another comes after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
+use crate::model::parameters::given_as_much;
 use crate::model::{Attributes, InstanceId, Kind, Member, NodeName, Observation, ResourceId, Standing};
 use crate::plan::input::Input;
 use crate::plan::value::{Action, Plan, Purpose, Step};
@@ -35,7 +36,7 @@ pub(super) fn violations(plan: &Plan, input: &Input<'_>) -> BTreeSet<Violation> 
             if step.action == Action::Switchover {
                 found.extend(switchover(plan, at, step, node));
             } else if takes_away(step) {
-                found.extend(taken_away(plan, at, (step, member), node));
+                found.extend(taken_away((plan, input), at, (step, member), node));
             } else {
                 continue;
             }
@@ -53,7 +54,7 @@ pub(super) fn violations(plan: &Plan, input: &Input<'_>) -> BTreeSet<Violation> 
     found
 }
 
-fn member<'a>(input: &Input<'a>, id: &ResourceId) -> Option<&'a Member> {
+pub(super) fn member<'a>(input: &Input<'a>, id: &ResourceId) -> Option<&'a Member> {
     match input.desired.get(id) {
         Some(resource) => resource.member.as_ref(),
         None => input.observed.strays.get(id)?.member.as_ref(),
@@ -83,14 +84,14 @@ fn nodes<'a>(input: &Input<'a>) -> BTreeMap<&'a NodeName, Node<'a>> {
     nodes
 }
 
-fn takes_away(step: &Step) -> bool {
+pub(super) fn takes_away(step: &Step) -> bool {
     step.disruption.disrupts() || (step.action == Action::Delete && step.resource.kind == Kind::Service)
 }
 
 /// The primary, where exactly one is seen, and who streams from it.
 fn primary<'a>(node: &Node<'a>) -> Option<(&'a InstanceId, &'a BTreeMap<InstanceId, u64>)> {
     let mut primaries = node.iter().filter_map(|(name, one)| match one.standing {
-        Some(Standing::Primary { streaming }) => Some((*name, streaming)),
+        Some(Standing::Primary { streaming, .. }) => Some((*name, streaming)),
         Some(Standing::Replica) | None => None,
     });
     let first = primaries.next()?;
@@ -103,7 +104,12 @@ fn in_order(node: &Node<'_>, name: &InstanceId) -> bool {
     serves && (primary == name || streaming.get(name).is_some_and(|lag| *lag <= LAG_MAX))
 }
 
-fn taken_away(plan: &Plan, at: usize, (step, member): (&Step, &Member), node: &Node<'_>) -> Vec<Violation> {
+fn taken_away(
+    (plan, input): (&Plan, &Input<'_>),
+    at: usize,
+    (step, member): (&Step, &Member),
+    node: &Node<'_>,
+) -> Vec<Violation> {
     let mut found = Vec::new();
     let Some(one) = node.get(&member.instance) else { return found };
     let others = || node.iter().filter(|(name, other)| **name != &member.instance && other.desired && other.there);
@@ -111,18 +117,55 @@ fn taken_away(plan: &Plan, at: usize, (step, member): (&Step, &Member), node: &N
         found.push(Violation::LeavesNodeShort(step.resource.clone()));
     }
     let is_primary = primary(node).is_some_and(|(name, _)| *name == member.instance);
-    let handed_over = || {
-        let before = plan.stages.iter().take(at).flat_map(|stage| &stage.steps);
-        let mut switchovers = before.filter(|step| step.action == Action::Switchover);
-        switchovers.any(|step| Some(&step.resource) == one.ready)
-    };
-    if is_primary && (!one.desired || others().next().is_some()) && !handed_over() {
+    let before = || plan.stages.iter().take(at).flat_map(|stage| &stage.steps);
+    let switchovers = || before().filter(|step| step.action == Action::Switchover);
+    let handed_over = || switchovers().any(|step| Some(&step.resource) == one.ready);
+    let order = parameters(input, node);
+    let in_place = one.desired && order.lowered;
+    if is_primary && !in_place && (!one.desired || others().next().is_some()) && !handed_over() {
         found.push(Violation::InterruptsPrimary(step.resource.clone()));
     }
     if !one.desired && one.there && primary(node).is_none() {
         found.push(Violation::LeavesNodeShort(step.resource.clone()));
     }
+    let leads =
+        |step: &Step| self::member(input, &step.resource).map(|one| &one.instance) == primary(node).map(|one| one.0);
+    let primary_before = || before().any(|step| leads(step) && (takes_away(step) || step.action == Action::Switchover));
+    if order.lowered && one.desired && one.there && !is_primary && primary(node).is_some() && !primary_before() {
+        found.push(Violation::BeforeItsPrimary(step.resource.clone()));
+    }
+    if order.raised && is_primary && one.desired {
+        let after = plan.stages.iter().skip(at + 1).flat_map(|stage| &stage.steps).filter(|step| takes_away(step));
+        let mut members = after.filter_map(|step| self::member(input, &step.resource));
+        if members.any(|after| others().any(|(name, _)| **name == after.instance)) {
+            found.push(Violation::BeforeItsReplicas(step.resource.clone()));
+        }
+    }
     found
+}
+
+/// Whether the primary runs with more, or with less, than is wanted of something of which a replica needs as much. Where
+/// some of it is lowered, that decides.
+#[derive(Default)]
+struct Parameters {
+    lowered: bool,
+    raised: bool,
+}
+
+fn parameters(input: &Input<'_>, node: &Node<'_>) -> Parameters {
+    let leads = primary(node).and_then(|(name, _)| node.get(name)).and_then(|one| one.standing);
+    let Some(Standing::Primary { runs_with, .. }) = leads else { return Parameters::default() };
+    let instances = node.values().filter_map(|one| input.desired.get(one.ready?));
+    let mut configs = instances.flat_map(|instance| instance.dependencies.keys()).filter_map(|id| {
+        let Attributes::PatroniConfig(config) = &input.desired.get(id)?.attributes else { return None };
+        Some(given_as_much(&config.parameters))
+    });
+    let Some(given) = configs.next() else { return Parameters::default() };
+    let differs = |than: fn(&u64, &u64) -> bool| {
+        given.iter().any(|(name, wanted)| runs_with.get(name).is_some_and(|runs| than(wanted, runs)))
+    };
+    let lowered = differs(|wanted, runs| wanted < runs);
+    Parameters { lowered, raised: !lowered && differs(|wanted, runs| wanted > runs) }
 }
 
 fn switchover(plan: &Plan, at: usize, step: &Step, node: &Node<'_>) -> Option<Violation> {

@@ -9,4 +9,5 @@ mod nodes;
 mod properties;
 mod refused;
 mod rules;
+mod turns;
 mod world;

@@ -91,7 +91,7 @@ impl Wish {
         ]
         .map(|one| {
             let node = NodeName::parse("n1").unwrap();
-            Resource { member: Some(Member { node, place, instance: instance(host), drained: false }), ..one }
+            Resource { member: Some(Member { node, turn: 0, place, instance: instance(host), drained: false }), ..one }
         })
     }
 
@@ -120,7 +120,11 @@ fn led_by(mut world: World, hosts: &[usize], primary: usize, lag: &[(usize, Opti
         let others = hosts.iter().filter(|other| *other != host);
         let lag_of = |host: usize| lag.iter().find(|(other, _)| *other == host).map_or(Some(0), |(_, lag)| *lag);
         let streaming = others.filter_map(|other| Some((instance(*other), lag_of(*other)?))).collect();
-        let standing = if *host == primary { Standing::Primary { streaming } } else { Standing::Replica };
+        let standing = if *host == primary {
+            Standing::Primary { streaming, runs_with: BTreeMap::new() }
+        } else {
+            Standing::Replica
+        };
         world = world.change(&ready(*host), |present| present.standing = Some(Box::new(standing)));
     }
     world
@@ -331,7 +335,9 @@ fn injured(world: World, host: usize, injury: Injury) -> World {
         |world: World, standing| world.change(&ready(host), |present| present.standing = Some(Box::new(standing)));
     match injury {
         Injury::None | Injury::Behind | Injury::NotStreaming => world,
-        Injury::TakesWritesToo => standing(world, Standing::Primary { streaming: BTreeMap::new() }),
+        Injury::TakesWritesToo => {
+            standing(world, Standing::Primary { streaming: BTreeMap::new(), runs_with: BTreeMap::new() })
+        }
         Injury::Leaderless => standing(world, Standing::Replica),
         Injury::Stopped => world.change(&ready(host), |present| {
             let Attributes::Instance(instance) = &mut present.attributes else { panic!("no instance") };

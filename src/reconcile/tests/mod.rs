@@ -8,6 +8,7 @@ mod lead;
 mod leftovers;
 mod lost;
 mod members;
+mod nodes;
 mod others;
 mod placing;
 mod scripts;

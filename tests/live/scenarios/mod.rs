@@ -10,6 +10,7 @@ mod drift;
 mod explain;
 mod kill;
 mod kills;
+mod nodes;
 mod secrets;
 mod site;
 mod stack;

@@ -89,8 +89,14 @@ impl Site {
 
     /// Runs SQL as a user, over TLS with the server's certificate checked; standard error when it fails.
     pub(super) fn psql_as(&self, database: &str, user: &str, sql: &str) -> Result<String, String> {
+        self.psql_at(database, None, user, sql)
+    }
+
+    /// The same at an instance of this node.
+    pub(super) fn psql_at(&self, database: &str, node: Option<&str>, user: &str, sql: &str) -> Result<String, String> {
         let credentials = self.credentials(database);
-        let access = &credentials.instances[0];
+        let mut instances = credentials.instances.iter();
+        let access = instances.find(|access| node.is_none_or(|node| access.node.as_str() == node)).unwrap();
         let address = match access.port {
             Some(_) => access.address.clone(),
             None => self.container_address(&access.service),

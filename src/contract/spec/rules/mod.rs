@@ -10,6 +10,7 @@ mod ports;
 mod quantities;
 mod scripts;
 mod services;
+mod several;
 mod swarm;
 mod unsupported;
 mod update;
@@ -80,6 +81,7 @@ pub(super) fn all(check: &mut Check<'_>) {
     update::check(check);
     nodes::check(check);
     placement::check(check);
+    several::check(check);
     ports::check(check);
     quantities::check(check);
     parameters::check(check);

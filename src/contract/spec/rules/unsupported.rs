@@ -29,11 +29,22 @@ pub(super) fn check(check: &mut Check<'_>) {
     let Some(nodes) = check.document.get("nodes").and_then(Value::as_array) else {
         return;
     };
+    // A wrong value of it is told by the schema.
+    let replicate = check.document.get("node_replication").is_none();
+    let removed = |node: &Value| node.get("deleted") == Some(&Value::Bool(true));
+    let mut live = 0_usize;
     for (index, node) in nodes.iter().enumerate() {
         let place = pointer("/nodes", index);
         fields(check, node, &place, &OF_NODE);
-        if index > 0 {
-            add(check, place.clone(), "more than one node is");
+        if removed(node) {
+            continue;
+        }
+        live += 1;
+        if live > 1 && replicate {
+            let message = "nodes that replicate to each other are not supported by this build yet";
+            let hint = "with \"node_replication\": \"none\" each node is a database of its own, writable apart from the \
+                        others";
+            check.add_with_hint(Code::Unsupported, place.clone(), message, hint);
         }
         unknown_hosts(check, node, &place);
     }

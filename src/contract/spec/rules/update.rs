@@ -2,7 +2,7 @@
 
 use super::super::effective::previous_node;
 use super::{Check, postgres_name};
-use crate::contract::faults::{Code, pointer};
+use crate::contract::faults::Code;
 
 pub(super) fn check(check: &mut Check<'_>) {
     generation(check);
@@ -25,16 +25,6 @@ pub(super) fn check(check: &mut Check<'_>) {
             let message = format!("the major version cannot be changed in place, from {from} to {to}");
             let hint = "make another database of the new version and move the data";
             check.add_with_hint(Code::MajorVersionChange, node.version.pointer.clone(), message, hint);
-        }
-    }
-    for (index, node) in check.nodes.iter().enumerate() {
-        let Some(own) = node.own.filter(|own| !own.name.is_empty()) else { continue };
-        if index == 0 && previous_node(node.own, check.context).is_none() {
-            let names: Vec<&str> = previous.nodes.iter().map(|node| node.name.as_str()).collect();
-            let message = format!("the database has node {}, not \"{}\"", names.join(", "), own.name);
-            let hint =
-                "another name is another node with a data directory of its own; replacing nodes is not supported";
-            check.add_with_hint(Code::Unsupported, pointer(&pointer("/nodes", index), "name"), message, hint);
         }
     }
 }
